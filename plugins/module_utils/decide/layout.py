@@ -33,8 +33,8 @@ class Rejection:
 
     def sentence(self, name: str) -> str:
         """Say it as one line that names the instance."""
-        remedy = f" {'; or '.join(self.remedies)}." if self.remedies else ""
-        return f"{name}: {self.reason}.{remedy}"
+        remedy = "; or ".join(self.remedies)
+        return f"{name}: {self.reason}." + (f" {remedy[0].upper()}{remedy[1:]}." if remedy else "")
 
 
 class Refused(Exception):
@@ -273,7 +273,7 @@ def _cuda_dtype(layout: Layout, instance: Instance, model: Mapping[str, Any], de
         layout.reasons.append(f"float16, because compute capability {capability} has no bfloat16.")
 
 
-def _plain_arguments(instance: Instance) -> dict[str, Any]:
+def _plain_arguments(instance: Instance, revision: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "model": instance.model,
         "served-model-name": [instance.name],
@@ -284,6 +284,7 @@ def _plain_arguments(instance: Instance) -> dict[str, Any]:
         "max-num-batched-tokens": instance.max_num_batched_tokens,
         "gpu-memory-utilization": instance.gpu_memory_utilization,
         "dtype": None if instance.dtype == "auto" else instance.dtype,
+        "revision": revision if instance.origin == "hub" else None,
     }
     arguments.update({argument_name(key): value for key, value in (instance.extra_args or {}).items()})
     return {key: value for key, value in arguments.items() if value is not None}
@@ -306,25 +307,26 @@ def _layout(
     peers: int,
 ) -> Layout:
     accelerator = str(facts.get("accelerator"))
+    revision = str(model.get("revision") or instance.revision)
     layout = Layout(
         name=instance.name,
         unit=f"vllm@{instance.name}.service",
         model=instance.model,
         model_source=instance.model_source,
         origin=instance.origin,
-        revision=str(model.get("revision") or instance.revision),
+        revision=revision,
         host=instance.host,
         port=instance.port,
         accelerator=accelerator,
         tensor_parallel_size=instance.tensor_parallel_size or 1,
         pipeline_parallel_size=instance.pipeline_parallel_size,
-        serve_args=_plain_arguments(instance),
+        serve_args=_plain_arguments(instance, revision),
         warnings=_unknown_rules(model),
     )
     try:
         if model.get("problem"):
             raise Refused(str(model["problem"]).rstrip("."))
-        if facts.get("state", "ready") not in ("ready", "no_gpu"):
+        if facts.get("state") != "ready":
             raise Refused(f"the GPUs of this host cannot be used: {str(facts.get('message')).rstrip('.')}")
         if instance.tensor_parallel_size:
             most = len(free) if accelerator == "cuda" else len(_cpu_cores(facts))
