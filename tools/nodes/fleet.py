@@ -139,8 +139,7 @@ class Fleet:
         where = f"bridge {self.names.bridge}, network {state.subnet}, files {self.folder}"
         yield f"Fleet {self.names.fleet}: {where}"
         for name, node in sorted(state.nodes.items()):
-            pids = machine.nspawn_pids(self.names.machine(name))
-            running = f"running (nspawn {pids[0]})" if pids else "stopped"
+            running = "running" if machine.nspawn_pids(self.names.machine(name)) else "stopped"
             yield f"  {name}  {node.address}  {node.suite}  {running}"
 
     def _root(self, name: str) -> Path:

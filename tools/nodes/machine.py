@@ -24,16 +24,20 @@ _POWEROFF_S = 20
 _KILL_S = 10
 _CGROUP_PARENT = "gpufleet"
 
-# nspawn keeps its own state under /run/systemd and takes a machine that has the folder for one that
-# systemd runs. Where that is not so, it gets one that nobody else sees. "$1" lists the control groups
-# to move into: nodes that share one would find, and kill, each other's services.
+# What systemd does for nspawn where it runs the machine.
+# nspawn wants /run/systemd for itself: it gets one that nobody else sees. "$1" lists the control groups
+# it is to run in: nodes that share one would find, and kill, each other's services. With --keep-unit it
+# ends with status 133 to be started again when the node reboots (seen with 252 and in its nspawn.c).
 _WITHOUT_SYSTEMD = """
-set -e
-for group in $1; do echo $$ > "$group/cgroup.procs"; done
+mkdir -p /run/systemd && mount -t tmpfs tmpfs /run/systemd || exit
+groups=$1
 shift
-mkdir -p /run/systemd
-mount -t tmpfs tmpfs /run/systemd
-exec "$@"
+status=133
+while [ "$status" -eq 133 ]; do
+  sh -c 'for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@"' "$groups" "$@"
+  status=$?
+done
+exit "$status"
 """
 
 
@@ -157,7 +161,7 @@ def boot(machine: Machine) -> subprocess.Popen[bytes]:
 
 
 def nspawn_pids(name: str) -> list[int]:
-    """Processes started with exactly this --machine: nspawn itself, or the shell about to become it."""
+    """Processes started with exactly this --machine: nspawn, and the shell that starts it."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and f"--machine={name}" in _argv(int(folder.name)):
