@@ -1,0 +1,1 @@
+"""Systemd nodes on this machine, made with systemd-nspawn, for the quick start and for Molecule."""
