@@ -36,7 +36,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             answer = self._execute_module(module_args=arguments, task_vars=task_vars)
             waited = time.monotonic() - begin
             if answer.get("failed") or answer.get("unreachable"):
-                answer["msg"] = "\n".join([str(answer.get("msg")), *answer.get("journal", [])])
                 return {**result, **answer}
             if answer["finished"]:
                 return {**result, **answer, "waited_seconds": round(waited, 1)}

@@ -53,7 +53,6 @@ def port_problems(instances: Any, listeners: Any) -> list[str]:
     return preflight.port_problems(plain(instances), plain(listeners))
 
 
-
 class FilterModule:
     """Ansible's entry."""
 

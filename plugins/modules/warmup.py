@@ -100,11 +100,6 @@ request:
   returned: when finished
   type: dict
   sample: {"kind": "chat", "seconds": 0.8, "tokens": 16}
-journal:
-  description: Last lines of the journal of an engine that failed.
-  returned: on failure
-  type: list
-  elements: str
 """
 
 import time
@@ -133,20 +128,34 @@ class Warmup:
         self.name: str = module.params["name"]
         self.unit = f"vllm@{self.name}.service"
         self.server = client.Server(
-            client.probe_address(module.params["host"]), module.params["port"], module.params["request_timeout"]
+            client.probe_address(module.params["host"]),
+            module.params["port"],
+            module.params["request_timeout"],
         )
         self.restarts_before: int | None = module.params["restarts_before"]
 
     def journal(self) -> list[str]:
         """Return the last lines of the unit's journal."""
-        command = ["journalctl", "--unit", self.unit, "--lines", str(LINES_READ), "--output", "cat", "--no-pager", "--boot"]
+        command = [
+            "journalctl",
+            "--unit",
+            self.unit,
+            "--lines",
+            str(LINES_READ),
+            "--output",
+            "cat",
+            "--no-pager",
+            "--boot",
+        ]
         return self.module.run_command(command)[1].splitlines()
 
     def state(self) -> dict[str, Any]:
         """Ask systemd, and remember how often the unit had restarted before the wait began."""
         properties = systemd.show([self.unit]).get(self.unit, {})
         if properties.get("LoadState") != "loaded":
-            raise Failed(f"{self.unit} is not installed on this host; run the role gpufleet.vllm.serve first.")
+            raise Failed(
+                f"{self.unit} is not installed on this host; run the role gpufleet.vllm.serve first."
+            )
         return systemd.instance_state(properties)
 
     def died(self, state: dict[str, Any]) -> bool:
@@ -154,7 +163,10 @@ class Warmup:
         if self.restarts_before is None:
             # One that answers may have restarted last month; one that does not has just died.
             self.restarts_before = state["restarts"] if client.healthy(self.server) else 0
-        alive = state["active_state"] in ("active", "activating", "reloading") and state["sub_state"] != "auto-restart"
+        alive = (
+            state["active_state"] in ("active", "activating", "reloading")
+            and state["sub_state"] != "auto-restart"
+        )
         return not alive or state["restarts"] > self.restarts_before
 
     def death(self, when: str) -> Failed:
@@ -213,7 +225,11 @@ def main() -> None:
         finished = warmup.wait_for_health()
         result = warmup.prove() if finished else {}
     except Failed as failure:
-        module.fail_json(msg=str(failure), journal=warmup.journal()[-LINES_SHOWN:])
+        lines = [
+            f"Last lines of the journal of {warmup.unit}:",
+            *journal.telling(warmup.journal(), LINES_SHOWN),
+        ]
+        module.fail_json(msg="\n".join([str(failure), *lines]))
     except GpufleetError as error:
         module.fail_json(msg=str(error))
     stage = "answered" if finished else journal.stage(warmup.journal())

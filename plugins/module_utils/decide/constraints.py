@@ -70,7 +70,9 @@ def broken(model: Mapping[str, Any], tensor_parallel_size: int) -> list[Rule]:
         # MLA models share one latent KV head among all ranks (config/model.py:1663-1683)
         if "num_kv_heads" in rule.needs and model.get("mla"):
             continue
-        if not rule.holds({key: int(value) for key, value in numbers.items() if value is not None}, tensor_parallel_size):
+        if not rule.holds(
+            {key: int(value) for key, value in numbers.items() if value is not None}, tensor_parallel_size
+        ):
             found.append(rule)
     return found
 

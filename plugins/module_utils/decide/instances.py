@@ -134,7 +134,10 @@ CHECKS: Mapping[str, tuple[Any, str]] = {
     "count_or_auto": (lambda v: v == "auto" or (_whole(v) and v > 0), "auto, or a whole number above 0"),
     "fraction": (lambda v: _number(v) and 0 < v <= 1, "a number above 0 and up to 1"),
     "amount": (lambda v: _number(v) and v > 0, "a number of GiB above 0"),
-    "arguments": (lambda v: isinstance(v, Mapping), "a mapping of vllm serve options, without the leading dashes"),
+    "arguments": (
+        lambda v: isinstance(v, Mapping),
+        "a mapping of vllm serve options, without the leading dashes",
+    ),
     "environment": (
         lambda v: (
             isinstance(v, Mapping)
@@ -195,7 +198,9 @@ def _argument_problems(place: str, entry: Mapping[str, Any]) -> list[str]:
                 "take it out."
             )
         elif argument in RESERVED_ARGUMENTS:
-            problems.append(f"{place}: extra_args.{key} has a place of its own; write '{RESERVED_ARGUMENTS[argument]}'.")
+            problems.append(
+                f"{place}: extra_args.{key} has a place of its own; write '{RESERVED_ARGUMENTS[argument]}'."
+            )
         elif value is None:
             problems.append(f"{place}: extra_args.{key} has no value; vLLM would read it as the text 'None'.")
     environment = entry.get("environment")
@@ -215,7 +220,9 @@ def _clashes(entries: Sequence[Mapping[str, Any]], key: str, default: object) ->
         value = entry.get(key, default)
         place = _place(position, entry)
         if value is not None and isinstance(value, (str, int)) and value in seen:
-            problems.append(f"{place} has the {key} {value} of {seen[value]}; give each instance of a host its own.")
+            problems.append(
+                f"{place} has the {key} {value} of {seen[value]}; give each instance of a host its own."
+            )
         elif isinstance(value, (str, int)):
             seen[value] = place
     return problems
@@ -232,7 +239,9 @@ def problems(models: object) -> list[str]:
     entries = []
     for position, entry in enumerate(models):
         if not isinstance(entry, Mapping):
-            found.append(f"vllm_models[{position}] is {entry!r}; write a mapping with at least 'name' and 'model'.")
+            found.append(
+                f"vllm_models[{position}] is {entry!r}; write a mapping with at least 'name' and 'model'."
+            )
             continue
         entries.append(entry)
         place = _place(position, entry)

@@ -29,7 +29,13 @@ ALIASES: Mapping[str, tuple[str, ...]] = {
     "vocab_size": ("vocab_size",),
     "head_dim": ("head_dim", "hidden_size_per_head"),
     "kv_lora_rank": ("kv_lora_rank",),
-    "max_model_len": ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length"),
+    "max_model_len": (
+        "max_position_embeddings",
+        "n_positions",
+        "max_seq_len",
+        "seq_length",
+        "model_max_length",
+    ),
 }
 # Where multimodal models keep the configuration of their language part.
 NESTED = ("text_config", "thinker_config", "language_config", "llm_config")
@@ -100,7 +106,9 @@ def read_folder(folder: str) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"The model path {folder} does not exist; correct 'model', or put the model there.")
     if not path.is_dir():
-        raise InputError(f"The model path {folder} is not a folder; 'model' names the folder that holds config.json.")
+        raise InputError(
+            f"The model path {folder} is not a folder; 'model' names the folder that holds config.json."
+        )
     config_file = path / "config.json"
     if not config_file.is_file():
         raise InputError(

@@ -41,9 +41,13 @@ def show(units: Sequence[str]) -> dict[str, dict[str, str]]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise GpufleetError(f"systemctl did not answer ({error}); this collection needs a host run by systemd.") from error
+        raise GpufleetError(
+            f"systemctl did not answer ({error}); this collection needs a host run by systemd."
+        ) from error
     if done.returncode != 0:
-        raise GpufleetError(f"systemctl failed ({done.stderr.strip()}); this collection needs a host run by systemd.")
+        raise GpufleetError(
+            f"systemctl failed ({done.stderr.strip()}); this collection needs a host run by systemd."
+        )
     return parse_show(done.stdout)
 
 

@@ -94,7 +94,12 @@ REQUESTS: Mapping[str, tuple[str, Mapping[str, Any], Callable[[Any], int]]] = {
     "embedding": ("/v1/embeddings", {"input": PROMPT}, _embedded),
 }
 # A server without that endpoint, or a model without a chat template, refuses with one of these.
-NOT_OFFERED = (http.client.BAD_REQUEST, http.client.NOT_FOUND, http.client.METHOD_NOT_ALLOWED, http.client.NOT_IMPLEMENTED)
+NOT_OFFERED = (
+    http.client.BAD_REQUEST,
+    http.client.NOT_FOUND,
+    http.client.METHOD_NOT_ALLOWED,
+    http.client.NOT_IMPLEMENTED,
+)
 
 
 def _said(answer: Any) -> str:
