@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 15
 display = Display()
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """Ansible's entry."""
 
     _supports_check_mode = True

@@ -65,9 +65,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import prefli
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
-def engine_problems(
-    host: Any, root: str, release: str, python: str, python_range: Any, disk_mib: int
-) -> list[str]:
+def engine_problems(host: Any, root: str, release: str, python: str, python_range: Any, disk_mib: int) -> list[str]:
     """Say why a release cannot be installed."""
     return preflight.engine_problems(
         plain(host), str(root), str(release), str(python), plain(python_range), int(disk_mib)

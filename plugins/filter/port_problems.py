@@ -9,7 +9,8 @@ short_description: Says which ports of vLLM instances are taken
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
-  - Compares the ports of the instances with what listens on a host. A port that the unit of the instance itself holds is free.
+  - Compares the ports of the instances with what listens on a host. A port that the unit of the instance itself holds
+    is free.
 options:
   _input:
     description: The layouts of the instances, from P(gpufleet.vllm.parallel_layout#filter).

@@ -153,9 +153,7 @@ class Warmup:
         """Ask systemd, and remember how often the unit had restarted before the wait began."""
         properties = systemd.show([self.unit]).get(self.unit, {})
         if properties.get("LoadState") != "loaded":
-            raise Failed(
-                f"{self.unit} is not installed on this host; run the role gpufleet.vllm.serve first."
-            )
+            raise Failed(f"{self.unit} is not installed on this host; run the role gpufleet.vllm.serve first.")
         return systemd.instance_state(properties)
 
     def died(self, state: dict[str, Any]) -> bool:
@@ -163,10 +161,7 @@ class Warmup:
         if self.restarts_before is None:
             # One that answers may have restarted last month; one that does not has just died.
             self.restarts_before = state["restarts"] if client.healthy(self.server) else 0
-        alive = (
-            state["active_state"] in ("active", "activating", "reloading")
-            and state["sub_state"] != "auto-restart"
-        )
+        alive = state["active_state"] in ("active", "activating", "reloading") and state["sub_state"] != "auto-restart"
         return not alive or state["restarts"] > self.restarts_before
 
     def death(self, when: str) -> Failed:

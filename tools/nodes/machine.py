@@ -52,9 +52,7 @@ class Bind:
     @property
     def argument(self) -> str:
         """The nspawn option; colons and backslashes in paths are escaped as systemd-nspawn(1) says."""
-        source, target = (
-            path.replace("\\", "\\\\").replace(":", "\\:") for path in (self.source, self.target)
-        )
+        source, target = (path.replace("\\", "\\\\").replace(":", "\\:") for path in (self.source, self.target))
         return f"--bind{'-ro' if self.read_only else ''}={source}:{target}"
 
 
@@ -126,9 +124,7 @@ def control_groups(own: str, mounts: str, name: str) -> list[str]:
 
 def _own_control_groups(name: str) -> list[str]:
     """`control_groups` of this process."""
-    return control_groups(
-        Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text(), name
-    )
+    return control_groups(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text(), name)
 
 
 def boot(machine: Machine) -> subprocess.Popen[bytes]:
@@ -195,9 +191,7 @@ def stop(machine: Machine) -> bool:
     Returns whether there was anything to stop. Raises NodeError when a process survives SIGKILL.
     """
     # nspawn forwards SIGTERM to the node's init as a request to power off (systemd-nspawn(1), --kill-signal).
-    leaders = [
-        handle for pid in nspawn_pids(machine.machine) if (handle := _open(pid, machine.machine)) is not None
-    ]
+    leaders = [handle for pid in nspawn_pids(machine.machine) if (handle := _open(pid, machine.machine)) is not None]
     try:
         members = _with_descendants(nspawn_pids(machine.machine))
         handles = [handle for pid in members if (handle := _open(pid, None)) is not None]

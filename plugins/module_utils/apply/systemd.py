@@ -16,11 +16,7 @@ def quote_environment(value: str) -> str:
     may stand inside the quotes. Raises :class:`InputError` for the characters that systemd refuses in an environment
     (NUL and other control characters but tab and line break; basic/env-util.c, env_value_is_valid).
     """
-    bad = [
-        character
-        for character in value
-        if (ord(character) < 32 and character not in "\t\n") or character == "\x7f"
-    ]
+    bad = [character for character in value if (ord(character) < 32 and character not in "\t\n") or character == "\x7f"]
     if bad:
         raise InputError(
             f"The value {value!r} holds the control character {bad[0]!r}, which systemd refuses in an environment; "

@@ -165,8 +165,7 @@ def _field_problems(place: str, entry: Mapping[str, Any]) -> list[str]:
             near = difflib.get_close_matches(str(key), FIELDS, n=1)
             remedy = f"did you mean '{near[0]}'?" if near else f"the fields are {', '.join(sorted(FIELDS))}."
             problems.append(
-                f"{place} has the unknown field '{key}': {remedy} "
-                "Other options of vllm serve go under 'extra_args'."
+                f"{place} has the unknown field '{key}': {remedy} Other options of vllm serve go under 'extra_args'."
             )
             continue
         test, wanted = CHECKS[FIELDS[key].check]
@@ -220,9 +219,7 @@ def _clashes(entries: Sequence[Mapping[str, Any]], key: str, default: object) ->
         value = entry.get(key, default)
         place = _place(position, entry)
         if value is not None and isinstance(value, (str, int)) and value in seen:
-            problems.append(
-                f"{place} has the {key} {value} of {seen[value]}; give each instance of a host its own."
-            )
+            problems.append(f"{place} has the {key} {value} of {seen[value]}; give each instance of a host its own.")
         elif isinstance(value, (str, int)):
             seen[value] = place
     return problems
@@ -239,9 +236,7 @@ def problems(models: object) -> list[str]:
     entries = []
     for position, entry in enumerate(models):
         if not isinstance(entry, Mapping):
-            found.append(
-                f"vllm_models[{position}] is {entry!r}; write a mapping with at least 'name' and 'model'."
-            )
+            found.append(f"vllm_models[{position}] is {entry!r}; write a mapping with at least 'name' and 'model'.")
             continue
         entries.append(entry)
         place = _place(position, entry)
@@ -258,9 +253,10 @@ def instances(models: Sequence[Mapping[str, Any]], model_root: str) -> list[Inst
     """
     result = []
     for entry in models:
-        values = {key: None if value == "auto" and key != "gpus" else value for key, value in entry.items()}
-        if entry.get("dtype") == "auto":
-            values["dtype"] = "auto"
+        # "auto" is the absence of a number; for gpus and dtype it is a value of its own
+        values: dict[str, Any] = {
+            key: None if value == "auto" and key not in ("gpus", "dtype") else value for key, value in entry.items()
+        }
         if isinstance(values.get("gpus"), list):
             values["gpus"] = tuple(values["gpus"])
         values.setdefault("model", f"{model_root}/{entry['name']}")

@@ -91,9 +91,7 @@ def _check_tensor_parallel(model: Mapping[str, Any], size: int, most: int) -> No
 
 def _unknown_rules(model: Mapping[str, Any]) -> list[str]:
     if model.get("num_attention_heads") is None:
-        return [
-            "The model's config.json names no attention heads; whether it can be divided was not checked."
-        ]
+        return ["The model's config.json names no attention heads; whether it can be divided was not checked."]
     return []
 
 
@@ -107,9 +105,7 @@ def _groups_of(cores: Sequence[int], count: int) -> list[list[int]]:
     return [list(cores[rank * each : (rank + 1) * each]) for rank in range(count)]
 
 
-def _cpu(
-    layout: Layout, instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any], peers: int
-) -> None:
+def _cpu(layout: Layout, instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any], peers: int) -> None:
     ranks = layout.tensor_parallel_size * layout.pipeline_parallel_size
     cores = _cpu_cores(facts)
     if ranks > len(cores):
@@ -173,9 +169,7 @@ def _chosen_devices(instance: Instance, free: Sequence[Mapping[str, Any]]) -> li
             )
         chosen = [by_index[index] for index in instance.gpus]
         if len(_identical(chosen)) > 1:
-            raise Refused(
-                "the GPUs written in 'gpus' are not all of one kind", "choose GPUs of one model and memory"
-            )
+            raise Refused("the GPUs written in 'gpus' are not all of one kind", "choose GPUs of one model and memory")
         return chosen
     groups = _identical(free)
     most = groups[0] if groups else []
@@ -233,9 +227,7 @@ def _tensor_parallel_size(
     )
 
 
-def _cuda(
-    layout: Layout, instance: Instance, model: Mapping[str, Any], free: list[Mapping[str, Any]]
-) -> None:
+def _cuda(layout: Layout, instance: Instance, model: Mapping[str, Any], free: list[Mapping[str, Any]]) -> None:
     devices = _chosen_devices(instance, free)
     if not devices:
         raise Refused("no GPU is free for it", "remove an instance from this host")
@@ -255,9 +247,7 @@ def _cuda(
             f"write sizes with a product of at most {len(devices)}",
         )
     if _fits(model, devices[0], ranks, instance.gpu_memory_utilization or GPU_MEMORY_UTILIZATION) is False:
-        layout.warnings.append(
-            "By the estimate the weights leave too little memory for a KV cache on these GPUs."
-        )
+        layout.warnings.append("By the estimate the weights leave too little memory for a KV cache on these GPUs.")
     taken = devices[:ranks]
     layout.devices = [device["index"] for device in taken]
     for device in taken:
@@ -270,9 +260,7 @@ def _cuda(
     _cuda_dtype(layout, instance, model, taken[0])
 
 
-def _cuda_dtype(
-    layout: Layout, instance: Instance, model: Mapping[str, Any], device: Mapping[str, Any]
-) -> None:
+def _cuda_dtype(layout: Layout, instance: Instance, model: Mapping[str, Any], device: Mapping[str, Any]) -> None:
     capability = device.get("compute_capability")
     if capability is None or float(capability) >= BFLOAT16_CAPABILITY:
         return
@@ -305,12 +293,7 @@ def _plain_arguments(instance: Instance, revision: str) -> dict[str, Any]:
 
 def _check_length(instance: Instance, model: Mapping[str, Any]) -> None:
     longest = model.get("max_model_len")
-    if (
-        instance.max_model_len
-        and longest
-        and instance.max_model_len > longest
-        and not model.get("rope_scaling")
-    ):
+    if instance.max_model_len and longest and instance.max_model_len > longest and not model.get("rope_scaling"):
         raise Refused(
             f"max_model_len {instance.max_model_len} is longer than the {longest} tokens the model was made for",
             f"write max_model_len: {longest} or less, or auto",
@@ -376,7 +359,8 @@ def layouts(
     """Decide a layout for every instance of one host, in order; earlier instances choose their GPUs first.
 
     ``facts`` is ``gpu_facts`` of the host, ``models`` maps an instance's name to its ``model_facts`` (or to
-    ``{"problem": sentence}``). An instance that cannot run has ``rejected`` set to a sentence. MIG devices are left out.
+    ``{"problem": sentence}``). An instance that cannot run has ``rejected`` set to a sentence. MIG devices are left
+    out.
     """
     free = [device for device in facts.get("devices") or [] if not device.get("mig_devices")]
     return [asdict(_layout(one, models.get(one.name, {}), facts, free, len(wanted))) for one in wanted]

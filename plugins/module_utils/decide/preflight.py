@@ -39,9 +39,7 @@ def engine_problems(
     return found
 
 
-def port_problems(
-    instances: Sequence[Mapping[str, Any]], listeners: Sequence[Mapping[str, Any]]
-) -> list[str]:
+def port_problems(instances: Sequence[Mapping[str, Any]], listeners: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a sentence for each port that somebody else than the instance itself listens on.
 
     ``instances`` are layouts, ``listeners`` is what host_info returned.
@@ -53,9 +51,7 @@ def port_problems(
                 continue
             holder = listener["process"] or "a process that cannot be seen"
             details = ", ".join(
-                str(part)
-                for part in (f"pid {listener['pid']}" if listener["pid"] else None, listener["unit"])
-                if part
+                str(part) for part in (f"pid {listener['pid']}" if listener["pid"] else None, listener["unit"]) if part
             )
             found.append(
                 f"{instance['name']}: port {instance['port']} is already in use by {holder}"

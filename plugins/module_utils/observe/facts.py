@@ -25,9 +25,7 @@ def build_facts(outputs: Outputs) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "state": "ready",
-        "message": f"{len(devices)} NVIDIA GPUs."
-        if devices
-        else "No GPU was found: the CPU is the accelerator.",
+        "message": f"{len(devices)} NVIDIA GPUs." if devices else "No GPU was found: the CPU is the accelerator.",
         "accelerator": "cuda" if devices else "cpu",
         "driver_version": nvidia.get("driver_version"),
         "cuda_version": nvidia.get("cuda_version"),

@@ -36,14 +36,12 @@ def read(name: str, revision: str) -> dict[str, Any]:
         sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
         config_file = hf_hub_download(name, "config.json", revision=info.sha)
     except GatedRepoError as error:
-        raise InputError(
-            f"The hub model {name} is gated: accept its licence on the hub, and log in."
-        ) from error
+        raise InputError(f"The hub model {name} is gated: accept its licence on the hub, and log in.") from error
     except RevisionNotFoundError as error:
         raise InputError(f"The hub model {name} has no revision '{revision}'; correct 'revision'.") from error
     except RepositoryNotFoundError as error:
         raise InputError(
-            f"The hub has no model {name}, or it is private; correct 'model', which is a hub id unless it begins with /."
+            f"The hub has no model {name}, or it is private; correct 'model' (a path begins with /)."
         ) from error
     except EntryNotFoundError as error:
         raise InputError(f"The hub model {name} has no config.json, so vLLM cannot load it.") from error
@@ -58,6 +56,4 @@ def read(name: str, revision: str) -> dict[str, Any]:
         weights = [size for file, size in sizes.items() if fnmatch.fnmatch(file, pattern)]
         if weights:
             return {**model.facts(config, sum(weights)), "revision": info.sha}
-    raise InputError(
-        f"The hub model {name} has no weights ({', '.join(model.WEIGHTS)}); choose another model."
-    )
+    raise InputError(f"The hub model {name} has no weights ({', '.join(model.WEIGHTS)}); choose another model.")

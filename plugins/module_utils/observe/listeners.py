@@ -41,9 +41,7 @@ def listeners(ports: Collection[int]) -> list[dict[str, object]]:
     found: dict[int, str] = {}
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
-            for inode, port in parse_proc_net_tcp(
-                Path(f"/proc/net/{name}").read_text(encoding="ascii")
-            ).items():
+            for inode, port in parse_proc_net_tcp(Path(f"/proc/net/{name}").read_text(encoding="ascii")).items():
                 if port in ports:
                     found.setdefault(port, inode)
     result: list[dict[str, object]] = []

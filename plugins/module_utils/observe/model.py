@@ -106,9 +106,7 @@ def read_folder(folder: str) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"The model path {folder} does not exist; correct 'model', or put the model there.")
     if not path.is_dir():
-        raise InputError(
-            f"The model path {folder} is not a folder; 'model' names the folder that holds config.json."
-        )
+        raise InputError(f"The model path {folder} is not a folder; 'model' names the folder that holds config.json.")
     config_file = path / "config.json"
     if not config_file.is_file():
         raise InputError(

@@ -45,9 +45,7 @@ def show(units: Sequence[str]) -> dict[str, dict[str, str]]:
             f"systemctl did not answer ({error}); this collection needs a host run by systemd."
         ) from error
     if done.returncode != 0:
-        raise GpufleetError(
-            f"systemctl failed ({done.stderr.strip()}); this collection needs a host run by systemd."
-        )
+        raise GpufleetError(f"systemctl failed ({done.stderr.strip()}); this collection needs a host run by systemd.")
     return parse_show(done.stdout)
 
 

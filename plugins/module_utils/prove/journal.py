@@ -15,9 +15,7 @@ VALIDATION = re.compile(r"(?:^|\s)(Value error|Assertion failed), (.+?)(?: \[typ
 USAGE = re.compile(r"(?:^|\s)(vllm(?: serve)?: error: .+)$")
 # Exceptions without a text, as of a failed assertion.
 BARE = re.compile(r"(?:^|\s)(AssertionError|NotImplementedError|KeyError|MemoryError)\s*$")
-KILLED = re.compile(
-    r"(Main process exited, code=\S+ status=\S+|Failed with result '\S+'|killed by the OOM killer.*)"
-)
+KILLED = re.compile(r"(Main process exited, code=\S+ status=\S+|Failed with result '\S+'|killed by the OOM killer.*)")
 # What is printed because of the first fault, and says nothing of it.
 CONSEQUENCES = (
     "Engine core initialization failed",
