@@ -11,8 +11,9 @@ from typing import Any
 
 # A systemd instance name that needs no escaping, a file name and a metric label at once.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-# huggingface_hub/utils/_validators.py, validate_repo_id: letters, digits, '-', '_', '.', no '--' or '..'
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+# huggingface_hub/utils/_validators.py, validate_repo_id: letters, digits, '-', '_', '.', no '--' or '..', no '.git' at
+# the end, each part beginning and ending with a letter, digit or '_' and 96 characters at most
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))\w(?:[\w.-]{0,94}\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
