@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ CHECKS: Mapping[str, tuple[Any, str]] = {
     "count": (lambda v: _whole(v) and v > 0, "a whole number above 0"),
     "count_or_auto": (lambda v: v == "auto" or (_whole(v) and v > 0), "auto, or a whole number above 0"),
     "fraction": (lambda v: _number(v) and 0 < v <= 1, "a number above 0 and up to 1"),
-    "amount": (lambda v: _number(v) and v > 0, "a number of GiB above 0"),
+    "amount": (lambda v: _number(v) and 0 < v < math.inf, "a number of GiB above 0"),
     "arguments": (
         lambda v: isinstance(v, Mapping),
         "a mapping of vllm serve options, without the leading dashes",
