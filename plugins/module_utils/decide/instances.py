@@ -59,7 +59,8 @@ RESERVED_ARGUMENTS: Mapping[str, str] = {
     "config": "extra_args",
 }
 SECRET_ARGUMENTS = frozenset({"api-key", "hf-token"})
-SECRET_NAME = re.compile(r"TOKEN|API_KEY|PASSWORD|SECRET")
+# TOKENIZERS_PARALLELISM and ..._TOKENS_PER_... are settings, not secrets.
+SECRET_NAME = re.compile(r"TOKEN(?!IZER|S_)|API_KEY|PASSWORD|SECRET")
 
 
 @dataclass(frozen=True)
