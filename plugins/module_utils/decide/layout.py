@@ -248,6 +248,7 @@ def _cuda(layout: Layout, instance: Instance, model: Mapping[str, Any], free: li
         )
     if _fits(model, devices[0], ranks, instance.gpu_memory_utilization or GPU_MEMORY_UTILIZATION) is False:
         layout.warnings.append("By the estimate the weights leave too little memory for a KV cache on these GPUs.")
+    _cuda_dtype(layout, instance, model, devices[0])
     taken = devices[:ranks]
     layout.devices = [device["index"] for device in taken]
     for device in taken:
@@ -257,7 +258,6 @@ def _cuda(layout: Layout, instance: Instance, model: Mapping[str, Any], free: li
     layout.environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if instance.kv_cache_memory_gib:
         layout.serve_args["kv-cache-memory-bytes"] = int(instance.kv_cache_memory_gib * 1024**3)
-    _cuda_dtype(layout, instance, model, taken[0])
 
 
 def _cuda_dtype(layout: Layout, instance: Instance, model: Mapping[str, Any], device: Mapping[str, Any]) -> None:
