@@ -60,6 +60,13 @@ def _first_number(config: Mapping[str, Any], names: tuple[str, ...]) -> int | No
     return None
 
 
+def _rope_scaling(text: Mapping[str, Any]) -> str | None:
+    """Name the type of RoPE scaling; transformers 5 calls the setting rope_parameters."""
+    rope = text.get("rope_scaling") or text.get("rope_parameters")
+    kind = (rope.get("rope_type") or rope.get("type")) if isinstance(rope, Mapping) else None
+    return kind if isinstance(kind, str) else None
+
+
 def facts(config: Mapping[str, Any], weight_bytes: int | None) -> dict[str, Any]:
     """Describe a model by its configuration.
 
@@ -80,6 +87,7 @@ def facts(config: Mapping[str, Any], weight_bytes: int | None) -> dict[str, Any]
         "architectures": list(config.get("architectures") or []),
         "model_type": config.get("model_type"),
         "mla": bool(result["kv_lora_rank"]),
+        "rope_scaling": _rope_scaling(text),
         "dtype": dtype if isinstance(dtype, str) else None,
         "quantization": quantization.get("quant_method") if isinstance(quantization, Mapping) else None,
         "weight_bytes": weight_bytes,
