@@ -80,11 +80,12 @@ def facts(config: Mapping[str, Any], weight_bytes: int | None) -> dict[str, Any]
         result["num_kv_heads"] = result["num_attention_heads"]
     if result["head_dim"] is None and result["hidden_size"] and result["num_attention_heads"]:
         result["head_dim"] = result["hidden_size"] // result["num_attention_heads"]
+    architectures = config.get("architectures")
     quantization = config.get("quantization_config") or text.get("quantization_config") or {}
     dtype = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype")
     return {
         **result,
-        "architectures": list(config.get("architectures") or []),
+        "architectures": architectures if isinstance(architectures, list) else [],
         "model_type": config.get("model_type"),
         "mla": bool(result["kv_lora_rank"]),
         "rope_scaling": _rope_scaling(text),
