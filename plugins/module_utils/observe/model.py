@@ -109,9 +109,19 @@ def parse_config(text: str, place: str) -> Mapping[str, Any]:
 def read_folder(folder: str) -> dict[str, Any]:
     """Describe the model in a folder of this machine.
 
-    Raises :class:`InputError` with a sentence when the folder, its config.json or its weights are not there.
+    Raises :class:`InputError` with a sentence when the folder, its config.json or its weights are not there or cannot
+    be read.
     """
-    path = Path(folder)
+    try:
+        return _read_folder(Path(folder))
+    except OSError as error:
+        raise InputError(
+            f"The model path {folder} cannot be read ({error.strerror}); correct 'model', or its permissions."
+        ) from error
+
+
+def _read_folder(path: Path) -> dict[str, Any]:
+    folder = str(path)
     if not path.exists():
         raise InputError(f"The model path {folder} does not exist; correct 'model', or put the model there.")
     if not path.is_dir():
