@@ -12,7 +12,7 @@ description:
   - Quotes a value so that systemd reads back just that value from a line of a file named by C(EnvironmentFile=).
 options:
   _input:
-    description: The value. It must not hold control characters other than tab and line break.
+    description: The value. It must not hold control characters other than tab and line break, nor what is no character.
     type: str
     required: true
 """

@@ -1,7 +1,7 @@
 """A reader of EnvironmentFile= that follows systemd's rules, so that what is written can be read back.
 
-The states are those of src/basic/env-file.c (parse_env_file_internal) of systemd 252, the behaviour that
-systemd.exec(5) documents under EnvironmentFile=.
+The states are those of src/basic/env-file.c (parse_env_file_internal) of systemd 254 and later, the behaviour that
+systemd.exec(5) documents under EnvironmentFile=. Earlier versions differ only in comments that end in a backslash.
 """
 
 from __future__ import annotations
@@ -30,28 +30,22 @@ class State(Enum):
     COMMENT_ESCAPE = auto()
 
 
-def acceptable(value: str) -> bool:
-    """Whether systemd takes a value into an environment (basic/env-util.c, env_value_is_valid; basic/utf8.c)."""
-    return not any(
-        (ord(c) < 32 and c not in "\t\n")
-        or c == "\x7f"
-        or 0xD800 <= ord(c) <= 0xDFFF
-        or 0xFDD0 <= ord(c) <= 0xFDEF
-        or ord(c) & 0xFFFE == 0xFFFE
-        for c in value
-    )
+def valid_utf8(value: str) -> bool:
+    """Whether systemd takes a text for UTF-8 (src/basic/utf8.c, unichar_is_valid)."""
+    return not any(0xD800 <= ord(c) <= 0xDFFF or 0xFDD0 <= ord(c) <= 0xFDEF or ord(c) & 0xFFFE == 0xFFFE for c in value)
 
 
 def read(text: str) -> dict[str, str]:
-    """Return the variables of a file; those that systemd would drop are not among them."""
+    """Return the variables of a file; raises ValueError where systemd rejects the file."""
     found: dict[str, str] = {}
     state, key, value, kept = State.PRE_KEY, "", "", 0
 
     def push() -> None:
         # white space at the end counts only where it was quoted or escaped
         whole = value[:kept] + value[kept:].rstrip(WHITESPACE)
-        if acceptable(whole):
-            found[key.rstrip(WHITESPACE)] = whole
+        if not valid_utf8(key + whole):
+            raise ValueError(f"invalid UTF-8 value for key {key}")
+        found[key.rstrip(WHITESPACE)] = whole
 
     for c in text:
         if state is State.PRE_KEY:
@@ -71,7 +65,7 @@ def read(text: str) -> dict[str, str]:
                 push()
                 state = State.PRE_KEY
             elif c == "\\":
-                state = State.VALUE_ESCAPE
+                state, kept = State.VALUE_ESCAPE, len(value)
             elif state is State.PRE_VALUE and c == "'":
                 state = State.SINGLE_QUOTE
             elif state is State.PRE_VALUE and c == '"':
@@ -108,7 +102,7 @@ def read(text: str) -> dict[str, str]:
             elif c in NEWLINE:
                 state = State.PRE_KEY
         else:
-            state = State.COMMENT
-    if state in (State.PRE_VALUE, State.VALUE, State.VALUE_ESCAPE, State.SINGLE_QUOTE, State.DOUBLE_QUOTE):
+            state = State.PRE_KEY if c in NEWLINE else State.COMMENT
+    if state not in (State.PRE_KEY, State.KEY, State.COMMENT, State.COMMENT_ESCAPE):
         push()
     return found

@@ -10,10 +10,11 @@ ENVIRONMENT_FILE_SPECIAL = '\\"`$'
 
 
 def _refused(character: str) -> bool:
-    """Tell whether systemd takes no environment value with it.
+    """Tell whether a value with it is not written.
 
-    Control characters but tab and line break (basic/env-util.c, env_value_is_valid), and what is no character:
-    surrogates, U+FDD0 to U+FDEF and the last two of each plane (basic/utf8.c, unichar_is_valid).
+    What is no character (surrogates, U+FDD0 to U+FDEF, the last two of each plane; src/basic/utf8.c,
+    unichar_is_valid): systemd then rejects the whole file (src/basic/env-file.c, check_utf8ness_and_warn). And control
+    characters but tab and line break: older systemd drops a value with one, and in a setting it is a mistake.
     """
     code = ord(character)
     return (
@@ -29,9 +30,11 @@ def quote_environment(value: str) -> str:
     """Quote a value for a line ``NAME=value`` of an ``EnvironmentFile=``.
 
     Such a file knows no ``%`` specifiers and expands no variables, so those characters stay as they are. A line break
-    may stand inside the quotes. Raises :class:`InputError` for the characters that systemd refuses in an environment.
+    may stand inside the quotes. Raises :class:`InputError` for characters that have no place there.
     """
     bad = [character for character in value if _refused(character)]
     if bad:
-        raise InputError(f"The value {value!r} holds {bad[0]!r}, which systemd refuses in an environment; take it out.")
+        raise InputError(
+            f"The value {value!r} holds {bad[0]!r}, which has no place in an environment file; take it out."
+        )
     return '"' + "".join(f"\\{c}" if c in ENVIRONMENT_FILE_SPECIAL else c for c in value) + '"'

@@ -115,5 +115,5 @@ def test_systemd_quote(value: Any, quoted: str) -> None:
 
 
 def test_systemd_quote_refuses_with_a_sentence() -> None:
-    with pytest.raises(AnsibleError, match="which systemd refuses in an environment; take it out"):
+    with pytest.raises(AnsibleError, match="which has no place in an environment file; take it out"):
         render("{{ value | gpufleet.vllm.systemd_quote }}", {"value": "a\x00b"})
