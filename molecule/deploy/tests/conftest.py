@@ -44,6 +44,11 @@ class Run:
 Deploy = Callable[..., Run]
 
 
+def user_environment() -> dict[str, str]:
+    """Return an environment as a user has it: without the settings that Molecule leaves in this one."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "MOLECULE_"))}
+
+
 def run_playbook(
     *arguments: str,
     extra: Mapping[str, Any] | None = None,
@@ -54,10 +59,14 @@ def run_playbook(
     command = ["ansible-playbook", "-i", str(NODES), "-i", str(SCENARIO / "inventory"), *arguments]
     if extra:
         command += ["--extra-vars", json.dumps(extra)]
-    # Molecule's own settings must not leak into what a user would run.
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "MOLECULE_"))}
     done = subprocess.run(
-        command, cwd=cwd, env={**clean, **(environment or {})}, capture_output=True, text=True, timeout=900, check=False
+        command,
+        cwd=cwd,
+        env={**user_environment(), **(environment or {})},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
     )
     return Run(done.returncode, done.stdout + done.stderr)
 

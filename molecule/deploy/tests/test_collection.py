@@ -6,12 +6,17 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from conftest import ROOT, run_playbook
+from conftest import ROOT, run_playbook, user_environment
+
+
+def galaxy(cwd: Path, *arguments: str) -> None:
+    """Run ansible-galaxy collection."""
+    command = ["ansible-galaxy", "collection", *arguments]
+    subprocess.run(command, cwd=cwd, env=user_environment(), check=True, capture_output=True)
 
 
 def test_it_deploys_as_an_installed_collection(tmp_path: Path) -> None:
-    built = ["ansible-galaxy", "collection", "build", "--output-path", str(tmp_path)]
-    subprocess.run(built, cwd=ROOT, check=True, capture_output=True)
+    galaxy(ROOT, "build", "--output-path", str(tmp_path))
     (archive,) = tmp_path.glob("gpufleet-vllm-*.tar.gz")
     with tarfile.open(archive) as content:
         top = {name.split("/")[0] for name in content.getnames()}
@@ -20,12 +25,7 @@ def test_it_deploys_as_an_installed_collection(tmp_path: Path) -> None:
 
     empty = tmp_path / "elsewhere"
     empty.mkdir()
-    subprocess.run(
-        ["ansible-galaxy", "collection", "install", str(archive), "-p", str(empty)],
-        cwd=empty,
-        check=True,
-        capture_output=True,
-    )
+    galaxy(empty, "install", str(archive), "-p", str(empty))
     run = run_playbook(
         "gpufleet.vllm.deploy",
         cwd=empty,
