@@ -33,8 +33,5 @@ def quote_environment(value: str) -> str:
     """
     bad = [character for character in value if _refused(character)]
     if bad:
-        raise InputError(
-            f"The value {value!r} holds {bad[0]!r}, which systemd refuses in an environment; "
-            "take it out."
-        )
+        raise InputError(f"The value {value!r} holds {bad[0]!r}, which systemd refuses in an environment; take it out.")
     return '"' + "".join(f"\\{c}" if c in ENVIRONMENT_FILE_SPECIAL else c for c in value) + '"'
