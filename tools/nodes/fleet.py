@@ -241,7 +241,10 @@ class Fleet:
         addresses = {other: one.address for other, one in state.nodes.items()}
         root.configure_network(self._root(name), node.address, gateway, network.outer_mtu())
         root.configure_hosts(self._root(name), name, addresses)
-        return machine.boot(self._machine(name, node.suite, node.binds))
+        this = self._machine(name, node.suite, node.binds)
+        # Where nspawn was killed, the node's processes live on and keep its root and its network.
+        machine.stop(this)
+        return machine.boot(this)
 
     def _check_running(self, name: str, must_run: bool) -> None:
         """Ask the booted node how it is. A new one must say `running`; an old one may carry failed units."""
