@@ -251,9 +251,7 @@ def write(folder: Path, shape: Shape) -> bool:
     if mark.is_file() and mark.read_text() == recipe:
         return False
     if folder.exists() and not mark.is_file() and any(folder.iterdir()):
-        raise FileExistsError(
-            f"{folder} holds something that this script did not write; name another folder."
-        )
+        raise FileExistsError(f"{folder} holds something that this script did not write; name another folder.")
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -270,9 +268,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, metavar="OUT_DIR")
     for name, default in asdict(Shape()).items():
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=int, default=default, help="default: %(default)s"
-        )
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help="default: %(default)s")
     options = vars(parser.parse_args())
     folder = options.pop("folder").resolve()
     try:

@@ -23,12 +23,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     up = commands.add_parser("up", help="make and boot nodes; those that run are reused")
     up.add_argument("names", nargs="+", metavar="NAME")
-    up.add_argument(
-        "--suite", default="bookworm", choices=image.SUITES, help="Debian release (default: %(default)s)"
-    )
-    up.add_argument(
-        "--bind", action="append", default=[], metavar="SRC:DST[:ro]", help="a folder of this machine"
-    )
+    up.add_argument("--suite", default="bookworm", choices=image.SUITES, help="Debian release (default: %(default)s)")
+    up.add_argument("--bind", action="append", default=[], metavar="SRC:DST[:ro]", help="a folder of this machine")
     up.add_argument("--install-packages", action="store_true", help="install missing tools with apt-get")
     up.add_argument(
         "--gib-per-node",

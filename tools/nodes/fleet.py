@@ -182,9 +182,7 @@ class Fleet:
         if not (self.folder / "key.pub").exists():
             (self.folder / "key").unlink(missing_ok=True)
             comment = f"gpufleet {self.names.fleet}"
-            run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(self.folder / "key")]
-            )
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(self.folder / "key")])
 
     def _add(self, state: State, wanted: Sequence[str], suite: str, binds: Sequence[Bind]) -> None:
         """Enter new nodes into the state, before anything of them exists."""
@@ -279,9 +277,7 @@ class Fleet:
             names = set()
         roots = self.folder / "roots"
         if roots.is_dir():
-            names |= {
-                path.name.removesuffix(".part") for path in roots.iterdir() if not path.name.startswith(".")
-            }
+            names |= {path.name.removesuffix(".part") for path in roots.iterdir() if not path.name.startswith(".")}
         return sorted(names)
 
     def _remove_node(self, name: str) -> None:

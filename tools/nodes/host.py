@@ -38,9 +38,7 @@ def extend_path() -> None:
 def require_root(what: str) -> None:
     """Raise NodeError unless this is root on Linux. `what` names the command for the sentence."""
     if sys.platform != "linux":
-        raise NodeError(
-            f"{what} makes nodes with systemd-nspawn, which only Linux has; this is {sys.platform}."
-        )
+        raise NodeError(f"{what} makes nodes with systemd-nspawn, which only Linux has; this is {sys.platform}.")
     if os.geteuid() != 0:
         raise NodeError(
             f"{what} makes nodes with systemd-nspawn, which needs root: run it with sudo, or as root in a "

@@ -61,9 +61,7 @@ def own_suite() -> str:
     path = Path("/etc/os-release")
     lines = path.read_text().splitlines() if path.exists() else []
     release = dict(line.split("=", 1) for line in lines if "=" in line)
-    return (
-        release.get("VERSION_CODENAME", "").strip('"') if release.get("ID", "").strip('"') == "debian" else ""
-    )
+    return release.get("VERSION_CODENAME", "").strip('"') if release.get("ID", "").strip('"') == "debian" else ""
 
 
 def recipe(suite: str) -> Recipe:
@@ -79,9 +77,7 @@ def recipe(suite: str) -> Recipe:
     ]
     return Recipe(
         suite=suite,
-        sources=tuple(
-            registries.apt_sources(suite, own_suite(), run(targets, check=False) if own_suite() else "")
-        ),
+        sources=tuple(registries.apt_sources(suite, own_suite(), run(targets, check=False) if own_suite() else "")),
         apt_settings=registries.apt_settings(run(["apt-config", "dump"], check=False)),
         builder=run(["mmdebstrap", "--version"]).strip(),
     )
@@ -151,8 +147,6 @@ def remove_tree(folder: Path) -> None:
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     inside = [point for point in mounts if point == str(folder) or point.startswith(f"{folder}/")]
     if inside:
-        raise NodeError(
-            f"{', '.join(inside)} is mounted inside {folder}; unmount it first (umount {inside[-1]})."
-        )
+        raise NodeError(f"{', '.join(inside)} is mounted inside {folder}; unmount it first (umount {inside[-1]}).")
     if folder.exists():
         run(["rm", "-rf", "--one-file-system", str(folder)])

@@ -47,9 +47,7 @@ class Bind:
     @property
     def argument(self) -> str:
         """The nspawn option; colons and backslashes in paths are escaped as systemd-nspawn(1) says."""
-        source, target = (
-            path.replace("\\", "\\\\").replace(":", "\\:") for path in (self.source, self.target)
-        )
+        source, target = (path.replace("\\", "\\\\").replace(":", "\\:") for path in (self.source, self.target))
         return f"--bind{'-ro' if self.read_only else ''}={source}:{target}"
 
 
@@ -121,9 +119,7 @@ def control_groups(own: str, mounts: str, name: str) -> list[str]:
 
 def _own_control_groups(name: str) -> list[str]:
     """`control_groups` of this process."""
-    return control_groups(
-        Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text(), name
-    )
+    return control_groups(Path("/proc/self/cgroup").read_text(), Path("/proc/self/mountinfo").read_text(), name)
 
 
 def boot(machine: Machine) -> subprocess.Popen[bytes]:

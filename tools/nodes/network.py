@@ -32,9 +32,7 @@ def networks_in(routes: str, addresses: str) -> list[IPv4Network]:
     """
     found = [entry["dst"] for entry in json.loads(routes or "[]") if entry.get("dst", "default") != "default"]
     for link in json.loads(addresses or "[]"):
-        found += [
-            f"{a['local']}/{a['prefixlen']}" for a in link.get("addr_info", []) if a.get("family") == "inet"
-        ]
+        found += [f"{a['local']}/{a['prefixlen']}" for a in link.get("addr_info", []) if a.get("family") == "inet"]
     networks = [ipaddress.IPv4Network(text, strict=False) for text in found]
     return [network for network in networks if network.prefixlen > 0]
 
@@ -145,9 +143,7 @@ def _iptables(command: str, rule: list[str]) -> bool:
 
 def _accept_forwarding(bridge: str) -> None:
     """Let the bridge through where the FORWARD policy drops, as Docker sets it."""
-    if not shutil.which("iptables") or "-P FORWARD DROP" not in run(
-        ["iptables", "-S", "FORWARD"], check=False
-    ):
+    if not shutil.which("iptables") or "-P FORWARD DROP" not in run(["iptables", "-S", "FORWARD"], check=False):
         return
     for rule in _forward_rules(bridge):
         if not _iptables("-C", rule) and not _iptables("-I", rule):

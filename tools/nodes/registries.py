@@ -100,9 +100,7 @@ def local_folder(location: str) -> Path | None:
 def local_folders(settings: PipSettings) -> list[Path]:
     """Every local folder that `settings` name, without those that lie inside another, sorted."""
     index = (settings.index_url,) if settings.index_url else ()
-    named = (
-        local_folder(location) for location in (*index, *settings.extra_index_urls, *settings.find_links)
-    )
+    named = (local_folder(location) for location in (*index, *settings.extra_index_urls, *settings.find_links))
     folders = {path for path in named if path is not None}
     return sorted(path for path in folders if not any(other in path.parents for other in folders))
 

@@ -77,9 +77,7 @@ def configure_network(root: Path, address: str, gateway: str, mtu: int) -> None:
 def configure_hosts(root: Path, name: str, addresses: dict[str, str]) -> None:
     """Write the node's /etc/hosts: every node of the fleet by name."""
     lines = ["127.0.0.1 localhost", "::1 localhost"]
-    lines += [
-        f"{address} {other}" for other, address in sorted(addresses.items(), key=lambda item: item[0] != name)
-    ]
+    lines += [f"{address} {other}" for other, address in sorted(addresses.items(), key=lambda item: item[0] != name)]
     write(root, "/etc/hosts", "\n".join(lines) + "\n")
 
 

@@ -1,0 +1,80 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The filter engine_problems."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: engine_problems
+short_description: Says why a vLLM release cannot be installed on a host
+version_added: 0.1.0
+author: The gpufleet.vllm maintainers
+description:
+  - Checks the version of a Python interpreter and the free disk space. A release that is installed has no faults.
+options:
+  _input:
+    description: What M(gpufleet.vllm.host_info) returned for O(root), O(release) and O(python).
+    type: dict
+    required: true
+  root:
+    description: Folder that the releases go into.
+    type: path
+    required: true
+  release:
+    description: File that marks the release as whole.
+    type: path
+    required: true
+  python:
+    description: The interpreter that the release is made with.
+    type: path
+    required: true
+  python_range:
+    description: The least version of Python, and the first that is too new.
+    type: list
+    elements: str
+    required: true
+  disk_mib:
+    description: Space in MiB that the release takes.
+    type: int
+    required: true
+seealso:
+  - module: gpufleet.vllm.host_info
+"""
+
+EXAMPLES = r"""
+- name: Check the host
+  ansible.builtin.assert:
+    that: problems | length == 0
+    fail_msg: "{{ problems | join('\n') }}"
+  vars:
+    problems: >-
+      {{ host | gpufleet.vllm.engine_problems(root='/opt/vllm', release='/opt/vllm/releases/0.33.0-cuda/release.json',
+         python='/usr/bin/python3', python_range=['3.11', '3.15'], disk_mib=20480) }}
+"""
+
+RETURN = r"""
+_value:
+  description: One sentence for each fault; empty when there is none.
+  type: list
+  elements: str
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import preflight
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
+
+
+def engine_problems(host: Any, root: str, release: str, python: str, python_range: Any, disk_mib: int) -> list[str]:
+    """Say why a release cannot be installed."""
+    return preflight.engine_problems(
+        plain(host), str(root), str(release), str(python), plain(python_range), int(disk_mib)
+    )
+
+
+class FilterModule:
+    """Ansible's entry."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the one filter of this file."""
+        return {"engine_problems": engine_problems}

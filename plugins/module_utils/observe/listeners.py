@@ -1,0 +1,55 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Find who listens on a TCP port, from /proc."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.systemd import unit_of
+
+LISTEN = "0A"  # include/net/tcp_states.h
+SOCKET = re.compile(r"socket:\[(\d+)\]")
+
+
+def parse_proc_net_tcp(text: str) -> dict[str, int]:
+    """Read /proc/net/tcp or tcp6: the local port of every listening socket, by its inode."""
+    found = {}
+    for line in text.splitlines()[1:]:
+        columns = line.split()
+        if len(columns) > 9 and columns[3] == LISTEN and ":" in columns[1]:
+            found[columns[9]] = int(columns[1].rsplit(":", 1)[1], 16)
+    return found
+
+
+def _owner(inode: str) -> int | None:
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        # a process may end while it is looked at
+        with contextlib.suppress(OSError):
+            for link in folder.iterdir():
+                with contextlib.suppress(OSError):
+                    match = SOCKET.fullmatch(str(link.readlink()))
+                    if match and match.group(1) == inode:
+                        return int(folder.parent.name)
+    return None
+
+
+def listeners(ports: Collection[int]) -> list[dict[str, object]]:
+    """Return a mapping of ``port``, ``pid``, ``process`` and ``unit`` for each of ``ports`` that somebody holds."""
+    found: dict[int, str] = {}
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for inode, port in parse_proc_net_tcp(Path(f"/proc/net/{name}").read_text(encoding="ascii")).items():
+                if port in ports:
+                    found.setdefault(port, inode)
+    result: list[dict[str, object]] = []
+    for port, inode in sorted(found.items()):
+        pid = _owner(inode)
+        process = None
+        if pid:
+            with contextlib.suppress(OSError):
+                process = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+        result.append({"port": port, "pid": pid, "process": process, "unit": unit_of(pid) if pid else None})
+    return result

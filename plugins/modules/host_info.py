@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The module host_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_info
+short_description: Reads what a deployment needs to know of a host before it changes it
+version_added: 0.1.0
+author: The gpufleet.vllm maintainers
+description:
+  - Answers only what is asked for. Free disk space, the version of a Python, who listens on which port, and how vLLM
+    instances are doing.
+options:
+  paths:
+    description: Paths to look at. They need not exist yet.
+    type: list
+    elements: path
+    default: []
+  python:
+    description: A Python interpreter to ask for its version.
+    type: path
+  ports:
+    description: TCP ports to look at.
+    type: list
+    elements: int
+    default: []
+  instances:
+    description: Names of vLLM instances to look at.
+    type: list
+    elements: str
+    default: []
+attributes:
+  check_mode:
+    description: Reads only, so it does the same in check mode.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is no difference to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Look at the disk and at port 8000
+  gpufleet.vllm.host_info:
+    paths: [/opt/vllm]
+    ports: [8000]
+  register: host
+"""
+
+RETURN = r"""
+paths:
+  description: By path, whether it exists, the MiB that are free there, and where a symbolic link leads.
+  returned: always
+  type: dict
+  sample: {"/opt/vllm": {"exists": false, "free_mib": 81920, "target": null}}
+python:
+  description: Version of the interpreter and the reason why it cannot be used, one of them null. Null when not asked.
+  returned: always
+  type: dict
+  sample: {"version": "3.11.2", "problem": null}
+listeners:
+  description: One entry for each of the ports that somebody listens on.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{"port": 8000, "pid": 812, "process": "nginx", "unit": "nginx.service"}]
+instances:
+  description: >-
+    By name, the state of the unit in systemd's words, and the digest of what the running process was started from.
+  returned: always
+  type: dict
+  sample:
+    llama-70b:
+      active_state: active
+      sub_state: running
+      result: success
+      main_pid: 4711
+      restarts: 0
+      digest: 1f0c4ad5
+unit_installed:
+  description: Whether systemd knows the unit template. Null when no instances were asked for.
+  returned: always
+  type: bool
+  sample: true
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import listeners, systemd
+
+
+def path_facts(name: str) -> dict[str, Any]:
+    """Say whether a path exists, how many MiB are free where it is or would be, and where a link leads."""
+    path = Path(name)
+    existing = next(place for place in (path, *path.parents) if place.exists())
+    return {
+        "exists": path.exists(),
+        "free_mib": shutil.disk_usage(existing).free // 1024**2,
+        "target": str(path.readlink()) if path.is_symlink() else None,
+    }
+
+
+def python_facts(module: AnsibleModule, name: str) -> dict[str, Any]:
+    """Ask an interpreter for its version."""
+    if not Path(name).exists():
+        return {"version": None, "problem": f"{name} does not exist"}
+    code, out, err = module.run_command([name, "-c", "import platform; print(platform.python_version())"])
+    if code:
+        return {"version": None, "problem": f"{name} does not run: {err.strip()}"}
+    return {"version": out.strip(), "problem": None}
+
+
+def instances_facts(names: list[str]) -> dict[str, Any]:
+    """Ask systemd for the instances."""
+    if not names:
+        return {"instances": {}, "unit_installed": None}
+    units = systemd.show([f"vllm@{name}.service" for name in names])
+    return {
+        "instances": {name: systemd.instance_state(units.get(f"vllm@{name}.service", {})) for name in names},
+        "unit_installed": all(unit.get("LoadState") == "loaded" for unit in units.values()),
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "paths": {"type": "list", "elements": "path", "default": []},
+            "python": {"type": "path"},
+            "ports": {"type": "list", "elements": "int", "default": []},
+            "instances": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    try:
+        states = instances_facts(wanted["instances"])
+    except GpufleetError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(
+        changed=False,
+        paths={name: path_facts(name) for name in wanted["paths"]},
+        python=python_facts(module, wanted["python"]) if wanted["python"] else None,
+        listeners=listeners.listeners(set(wanted["ports"])) if wanted["ports"] else [],
+        **states,
+    )
+
+
+if __name__ == "__main__":
+    main()
