@@ -123,6 +123,10 @@ model_facts:
       description: Longest sequence in tokens that the configuration names, before any RoPE scaling.
       type: int
       sample: 131072
+    rope_scaling:
+      description: Type of the RoPE scaling.
+      type: str
+      sample: yarn
     dtype:
       description: Type that the weights are stored in.
       type: str

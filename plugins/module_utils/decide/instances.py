@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from typing import Any
 
 # A systemd instance name that needs no escaping, a file name and a metric label at once.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-# huggingface_hub/utils/_validators.py, validate_repo_id: letters, digits, '-', '_', '.', no '--' or '..'
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+# huggingface_hub/utils/_validators.py, validate_repo_id: letters, digits, '-', '_', '.', no '--' or '..', no '.git' at
+# the end, each part beginning and ending with a letter, digit or '_' and 96 characters at most
+HUB_ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))\w(?:[\w.-]{0,94}\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -57,7 +59,8 @@ RESERVED_ARGUMENTS: Mapping[str, str] = {
     "config": "extra_args",
 }
 SECRET_ARGUMENTS = frozenset({"api-key", "hf-token"})
-SECRET_NAME = re.compile(r"TOKEN|API_KEY|PASSWORD|SECRET")
+# TOKENIZERS_PARALLELISM and ..._TOKENS_PER_... are settings, not secrets.
+SECRET_NAME = re.compile(r"TOKEN(?!IZER|S_)|API_KEY|PASSWORD|SECRET")
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ CHECKS: Mapping[str, tuple[Any, str]] = {
     "count": (lambda v: _whole(v) and v > 0, "a whole number above 0"),
     "count_or_auto": (lambda v: v == "auto" or (_whole(v) and v > 0), "auto, or a whole number above 0"),
     "fraction": (lambda v: _number(v) and 0 < v <= 1, "a number above 0 and up to 1"),
-    "amount": (lambda v: _number(v) and v > 0, "a number of GiB above 0"),
+    "amount": (lambda v: _number(v) and 0 < v < math.inf, "a number of GiB above 0"),
     "arguments": (
         lambda v: isinstance(v, Mapping),
         "a mapping of vllm serve options, without the leading dashes",

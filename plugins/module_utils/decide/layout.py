@@ -22,6 +22,8 @@ CPU_KV_CACHE_MOST_GIB = 4.0
 CPU_KV_CACHE_LEAST_GIB = 0.25
 # bfloat16 needs compute capability 8.0 (platforms/cuda.py:638-656 of vLLM 0.33.0)
 BFLOAT16_CAPABILITY = 8.0
+# The types of RoPE scaling that make no context longer than max_position_embeddings (config/model.py:2545-2684)
+ROPE_WITHOUT_LENGTH = (None, "default", "mrope", "llama3", "longrope", "su")
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,7 @@ def _cuda(layout: Layout, instance: Instance, model: Mapping[str, Any], free: li
         )
     if _fits(model, devices[0], ranks, instance.gpu_memory_utilization or GPU_MEMORY_UTILIZATION) is False:
         layout.warnings.append("By the estimate the weights leave too little memory for a KV cache on these GPUs.")
+    _cuda_dtype(layout, instance, model, devices[0])
     taken = devices[:ranks]
     layout.devices = [device["index"] for device in taken]
     for device in taken:
@@ -257,7 +260,6 @@ def _cuda(layout: Layout, instance: Instance, model: Mapping[str, Any], free: li
     layout.environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if instance.kv_cache_memory_gib:
         layout.serve_args["kv-cache-memory-bytes"] = int(instance.kv_cache_memory_gib * 1024**3)
-    _cuda_dtype(layout, instance, model, taken[0])
 
 
 def _cuda_dtype(layout: Layout, instance: Instance, model: Mapping[str, Any], device: Mapping[str, Any]) -> None:
@@ -293,7 +295,8 @@ def _plain_arguments(instance: Instance, revision: str) -> dict[str, Any]:
 
 def _check_length(instance: Instance, model: Mapping[str, Any]) -> None:
     longest = model.get("max_model_len")
-    if instance.max_model_len and longest and instance.max_model_len > longest and not model.get("rope_scaling"):
+    lengthened = model.get("rope_scaling") not in ROPE_WITHOUT_LENGTH
+    if instance.max_model_len and longest and instance.max_model_len > longest and not lengthened:
         raise Refused(
             f"max_model_len {instance.max_model_len} is longer than the {longest} tokens the model was made for",
             f"write max_model_len: {longest} or less, or auto",

@@ -19,10 +19,11 @@ def read(name: str, revision: str) -> dict[str, Any]:
     """
     try:
         from huggingface_hub import HfApi, hf_hub_download
-        from huggingface_hub.errors import (
-            EntryNotFoundError,
+        from huggingface_hub.errors import (  # type: ignore[attr-defined,unused-ignore]
             GatedRepoError,
-            HfHubHTTPError,
+            HFValidationError,
+            HTTPError,  # the root of all faults of the HTTP library, whichever one huggingface_hub is built on
+            RemoteEntryNotFoundError,
             RepositoryNotFoundError,
             RevisionNotFoundError,
         )
@@ -43,10 +44,16 @@ def read(name: str, revision: str) -> dict[str, Any]:
         raise InputError(
             f"The hub has no model {name}, or it is private; correct 'model' (a path begins with /)."
         ) from error
-    except EntryNotFoundError as error:
+    except RemoteEntryNotFoundError as error:
         raise InputError(f"The hub model {name} has no config.json, so vLLM cannot load it.") from error
-    except (HfHubHTTPError, OSError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except HFValidationError as error:
+        raise InputError(
+            f"{name} is neither an absolute path nor a hub id such as Qwen/Qwen3-8B; correct 'model'."
+        ) from error
+    except (HTTPError, OSError) as error:
+        # What huggingface_hub raises in the end is often only that its cache does not have the file either.
+        cause = error.__cause__ or error
+        first_line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         raise InputError(
             f"The hub could not be asked about {name} ({first_line}); check the way from the control node to the hub, "
             "or name a folder in 'model' or 'model_source'."

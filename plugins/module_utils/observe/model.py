@@ -60,6 +60,13 @@ def _first_number(config: Mapping[str, Any], names: tuple[str, ...]) -> int | No
     return None
 
 
+def _rope_scaling(text: Mapping[str, Any]) -> str | None:
+    """Name the type of RoPE scaling; transformers 5 calls the setting rope_parameters."""
+    rope = text.get("rope_scaling") or text.get("rope_parameters")
+    kind = (rope.get("rope_type") or rope.get("type")) if isinstance(rope, Mapping) else None
+    return kind if isinstance(kind, str) else None
+
+
 def facts(config: Mapping[str, Any], weight_bytes: int | None) -> dict[str, Any]:
     """Describe a model by its configuration.
 
@@ -73,13 +80,15 @@ def facts(config: Mapping[str, Any], weight_bytes: int | None) -> dict[str, Any]
         result["num_kv_heads"] = result["num_attention_heads"]
     if result["head_dim"] is None and result["hidden_size"] and result["num_attention_heads"]:
         result["head_dim"] = result["hidden_size"] // result["num_attention_heads"]
+    architectures = config.get("architectures")
     quantization = config.get("quantization_config") or text.get("quantization_config") or {}
     dtype = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype")
     return {
         **result,
-        "architectures": list(config.get("architectures") or []),
+        "architectures": architectures if isinstance(architectures, list) else [],
         "model_type": config.get("model_type"),
         "mla": bool(result["kv_lora_rank"]),
+        "rope_scaling": _rope_scaling(text),
         "dtype": dtype if isinstance(dtype, str) else None,
         "quantization": quantization.get("quant_method") if isinstance(quantization, Mapping) else None,
         "weight_bytes": weight_bytes,
@@ -100,9 +109,19 @@ def parse_config(text: str, place: str) -> Mapping[str, Any]:
 def read_folder(folder: str) -> dict[str, Any]:
     """Describe the model in a folder of this machine.
 
-    Raises :class:`InputError` with a sentence when the folder, its config.json or its weights are not there.
+    Raises :class:`InputError` with a sentence when the folder, its config.json or its weights are not there or cannot
+    be read.
     """
-    path = Path(folder)
+    try:
+        return _read_folder(Path(folder))
+    except OSError as error:
+        raise InputError(
+            f"The model path {folder} cannot be read ({error.strerror}); correct 'model', or its permissions."
+        ) from error
+
+
+def _read_folder(path: Path) -> dict[str, Any]:
+    folder = str(path)
     if not path.exists():
         raise InputError(f"The model path {folder} does not exist; correct 'model', or put the model there.")
     if not path.is_dir():

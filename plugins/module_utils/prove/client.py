@@ -62,12 +62,22 @@ def healthy(server: Server) -> bool:
         return False
 
 
+def _member(answer: Any, key: str) -> Any:
+    return answer.get(key) if isinstance(answer, dict) else None
+
+
+def _data(answer: Any) -> list[dict[str, Any]]:
+    """Return the objects of the list ``data``; whoever answers may be somebody else than vLLM."""
+    data = _member(answer, "data")
+    return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+
+
 def check_models(server: Server, name: str, max_model_len: int | None) -> int | None:
     """Check that /v1/models offers ``name`` at the asked length, and return the length in tokens."""
     status, answer = server.request("/v1/models")
-    offered = {entry.get("id"): entry for entry in answer.get("data", [])} if isinstance(answer, dict) else {}
+    offered = {str(entry.get("id")): entry for entry in _data(answer)}
     if status != http.client.OK or name not in offered:
-        raise WrongAnswer(f"/v1/models offers {sorted(map(str, offered))} (status {status}) and not {name}")
+        raise WrongAnswer(f"/v1/models offers {sorted(offered)} (status {status}) and not {name}")
     length = offered[name].get("max_model_len")
     if max_model_len and length != max_model_len:
         raise WrongAnswer(f"/v1/models says max_model_len {length} and {max_model_len} was asked for")
@@ -75,12 +85,13 @@ def check_models(server: Server, name: str, max_model_len: int | None) -> int | 
 
 
 def _generated(answer: Any) -> int:
-    return int((answer.get("usage") or {}).get("completion_tokens") or 0) if isinstance(answer, dict) else 0
+    tokens = _member(_member(answer, "usage"), "completion_tokens")
+    return tokens if isinstance(tokens, int) else 0
 
 
 def _embedded(answer: Any) -> int:
-    data = answer.get("data") or [] if isinstance(answer, dict) else []
-    return len(data[0].get("embedding") or []) if data else 0
+    vectors = [entry.get("embedding") for entry in _data(answer)]
+    return len(vectors[0]) if vectors and isinstance(vectors[0], list) else 0
 
 
 # kind -> (path, body without the model, what a good answer holds at least one of)

@@ -39,8 +39,8 @@ NOISE = re.compile(
 STAGES: Sequence[tuple[re.Pattern[str], str]] = (
     (re.compile(r"Downloading|Fetching \d+ files"), "downloading"),
     (re.compile(r"Loading .*checkpoint shards:\s+(\d+)%"), "loading weights, {0} %"),
-    (re.compile(r"Starting to load model|Loading weights"), "loading weights"),
     (re.compile(r"Model loading took|Loading weights took"), "weights loaded"),
+    (re.compile(r"Starting to load model|Loading weights"), "loading weights"),
     (
         re.compile(r"Compiling a graph|Dynamo bytecode transform|torch\.compile takes|Warming up model"),
         "compiling",
