@@ -13,7 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if sys.version_info < (3, 11):
     sys.exit(f"quickstart.py: ansible-core 2.19 needs Python 3.11 or newer; this is {sys.version.split()[0]}.")
@@ -26,6 +26,9 @@ from tools.nodes.errors import NodeError
 from tools.nodes.fleet import Fleet
 from tools.nodes.names import fleet_names
 from tools.steps import run_steps, stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CHECKOUT = venv.CHECKOUT
 OWN_INVENTORY = "inventories/quickstart"
@@ -113,14 +116,14 @@ class Quickstart:
             raise NodeError(f"INVENTORY={inventory}: there is no such file or folder.")
         self.chosen = chosen_model(model) if model else {}
         self.extra: list[str] = []
+        self.what_now: list[str] = []
         if self.own:
             host.require_root("make quickstart")
 
     def run(self) -> None:
         """Run every step, then say what one can do now. Raises NodeError when a step fails."""
-        tools: dict[str, str] = dict(host.TOOLS) if self.own else {"ssh": "openssh-client"}
-        steps = [
-            ("Tools of this machine", functools.partial(self.prepare, tools)),
+        steps: list[tuple[str, Callable[[], None]]] = [
+            ("Tools of this machine", self.prepare),
             ("Ansible, in .venv", functools.partial(venv.ensure, venv.RUNTIME)),
         ]
         if self.own:
@@ -130,12 +133,12 @@ class Quickstart:
         steps.append((f"Deploy: ansible-playbook playbooks/deploy.yml -i {self.inventory}", self.deploy))
         steps.append(("Ask the server", self.ask))
         run_steps(steps)
+        print("\n".join(self.what_now), flush=True)
 
-    def prepare(self, tools: dict[str, str]) -> None:
+    def prepare(self) -> None:
         """Install what is missing, with apt-get where this is root."""
-        missing = host.missing_packages(tools) if self.own else []
-        if not self.own and shutil.which("ssh") is None:
-            missing = ["openssh-client"]
+        without_node = [] if shutil.which("ssh") else ["openssh-client"]
+        missing = host.missing_packages(host.TOOLS) if self.own else without_node
         host.require_packages(missing, install=os.geteuid() == 0)
         print("all there" if not missing else f"installed: {', '.join(missing)}", flush=True)
 
@@ -182,7 +185,7 @@ class Quickstart:
             f"usage:    {usage.get('prompt_tokens')} prompt tokens, {usage.get('completion_tokens')} completion tokens"
         )
         print(f"server:   {reply.get('model')} on {name}, {server.url} there, {reply.get('system_fingerprint')}")
-        print("\n".join(self._next(name, server)), flush=True)
+        self.what_now = self._next(name, server)
 
     def _next(self, name: str, server: Server) -> list[str]:
         """What one can do now, as commands to copy."""
@@ -204,7 +207,7 @@ class Quickstart:
             f"    -d '{body}'",
             "See its log:",
             f"  ssh -F {config} {name} journalctl -u vllm@{server.name} -n 50",
-            f"Change a setting in {OWN_INVENTORY}/group_vars/all.yml, then deploy again:",
+            f"Change a setting in {OWN_INVENTORY}/group_vars/all/models.yml, then deploy again:",
             f"  make quickstart     (or {again})",
             "Remove the node and its network:",
             "  make quickstart-clean",
@@ -229,7 +232,8 @@ class Quickstart:
     def _ansible(self, name: str, module: str, arguments: str) -> str:
         """Run one module on one host. Raises NodeError with what was said when it fails."""
         argv = [self._tool("ansible"), name, "-i", self.inventory, *self.extra, "-m", module, "-a", arguments]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=self._environment())
+        environment = {**self._environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_NOCOLOR": "1"}
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment)
         if done.returncode != 0:
             raise NodeError(f"{module} failed on {name}:\n{(done.stdout + done.stderr).strip()[-2000:]}")
         return done.stdout
@@ -244,7 +248,6 @@ class Quickstart:
         return {
             **os.environ,
             "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
-            "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
             "LC_ALL": "C.UTF-8",
         }
 
