@@ -110,7 +110,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import Gpufle
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, journal
 
-LINES_READ = 400
+LINES_READ = 2000
 LINES_SHOWN = 15
 # A dead engine takes a moment until its unit ends (worker and engine shutdown time limits of vLLM 0.33).
 SECONDS_TO_DIE = 20
@@ -132,10 +132,11 @@ class Warmup:
             module.params["port"],
             module.params["request_timeout"],
         )
+        self.restarts = 0
         self.restarts_before: int | None = module.params["restarts_before"]
 
     def journal(self) -> list[str]:
-        """Return the last lines of the unit's journal."""
+        """Return the lines of the unit's journal since it was last started by somebody else than systemd itself."""
         command = [
             "journalctl",
             "--unit",
@@ -147,14 +148,17 @@ class Warmup:
             "--no-pager",
             "--boot",
         ]
-        return self.module.run_command(command)[1].splitlines()
+        lines = self.module.run_command(command)[1].splitlines()
+        return journal.since_start(lines, self.name, self.restarts + 1)
 
     def state(self) -> dict[str, Any]:
         """Ask systemd, and remember how often the unit had restarted before the wait began."""
         properties = systemd.show([self.unit]).get(self.unit, {})
         if properties.get("LoadState") != "loaded":
             raise Failed(f"{self.unit} is not installed on this host; run the role gpufleet.vllm.serve first.")
-        return systemd.instance_state(properties)
+        state = systemd.instance_state(properties)
+        self.restarts = int(str(state["restarts"]))
+        return state
 
     def died(self, state: dict[str, Any]) -> bool:
         """Tell whether the unit ended since the wait began."""

@@ -236,10 +236,11 @@ class Fleet:
         node = state.nodes[name]
         assert state.subnet is not None
         gateway = str(ipaddress.IPv4Network(state.subnet)[1])
-        addresses = {other: one.address for other, one in state.nodes.items()}
         root.configure_network(self._root(name), node.address, gateway, network.outer_mtu())
-        root.configure_hosts(self._root(name), name, addresses)
-        return machine.boot(self._machine(name, node.suite, node.binds))
+        this = self._machine(name, node.suite, node.binds)
+        # Where nspawn was killed, the node's processes live on and keep its root and its network.
+        machine.stop(this)
+        return machine.boot(this)
 
     def _check_running(self, name: str, must_run: bool) -> None:
         """Ask the booted node how it is. A new one must say `running`; an old one may carry failed units."""
@@ -257,14 +258,17 @@ class Fleet:
         raise NodeError(f"Node {name} came up as {said or 'unreachable over ssh'!r}:\n{failed}{console}")
 
     def _write(self, state: State) -> None:
-        """Write the files that say how to reach the nodes, for those whose root is there."""
+        """Write the files that say how to reach the nodes, here and on each node, for those whose root is there."""
         save(self.folder, state)
+        addresses = {name: node.address for name, node in state.nodes.items()}
         keys = {
             name: inventory.Access(node.address, root.host_key(self._root(name)))
             for name, node in sorted(state.nodes.items())
             if self._root(name).exists()
         }
-        inventory.write(self.folder, keys)
+        for name in keys:
+            root.configure_hosts(self._root(name), name, addresses)
+        inventory.write(self.folder, keys, root.deployment_variables())
 
     def _present(self) -> list[str]:
         """Names of nodes of which anything exists: an entry in the state, a root, a part of one."""

@@ -24,8 +24,8 @@ def known_hosts(nodes: Mapping[str, Access]) -> str:
     return "".join(f"{name},{node.address} {node.host_key}\n" for name, node in nodes.items())
 
 
-def hosts_yml(folder: Path, nodes: Mapping[str, Access]) -> str:
-    """The Ansible inventory. JSON strings are YAML strings, whatever is in the path."""
+def hosts_yml(folder: Path, nodes: Mapping[str, Access], extra: Mapping[str, object]) -> str:
+    """The Ansible inventory, with `extra` variables. JSON values are YAML values, whatever is in the path."""
     known = str(folder / "known_hosts").replace('"', '\\"')
     arguments = (
         f"-o 'UserKnownHostsFile=\"{known}\"' -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes "
@@ -42,6 +42,7 @@ def hosts_yml(folder: Path, nodes: Mapping[str, Access]) -> str:
         f"    ansible_ssh_private_key_file: {json.dumps(str(folder / 'key'))}",
         f"    ansible_ssh_common_args: {json.dumps(arguments)}",
         "    ansible_python_interpreter: /usr/bin/python3",
+        *(f"    {name}: {json.dumps(value)}" for name, value in extra.items()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -65,11 +66,15 @@ def ssh_config(folder: Path, nodes: Mapping[str, Access]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(folder: Path, nodes: Mapping[str, Access]) -> None:
-    """Write the three files into the fleet's folder, each whole or not at all."""
+def write(folder: Path, nodes: Mapping[str, Access], extra: Mapping[str, object]) -> None:
+    """Write the files into the fleet's folder, each whole or not at all.
+
+    `extra` variables go into hosts.yml, and into vars.yml for inventories that have hosts of their own.
+    """
     texts = {
         "known_hosts": known_hosts(nodes),
-        "hosts.yml": hosts_yml(folder, nodes),
+        "hosts.yml": hosts_yml(folder, nodes, extra),
+        "vars.yml": json.dumps(extra) + "\n",
         "ssh_config": ssh_config(folder, nodes),
     }
     for name, text in texts.items():

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tools.nodes.errors import NodeError
 from tools.nodes.host import booted_by_systemd
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
 
 _BOOT_S = 120
 _POWEROFF_S = 20
@@ -158,98 +153,80 @@ def boot(machine: Machine) -> subprocess.Popen[bytes]:
 
 def nspawn_pids(name: str) -> list[int]:
     """Processes started with exactly this --machine: nspawn, and the shell that starts it."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and f"--machine={name}" in _argv(int(folder.name)):
-            found.append(int(folder.name))
-    return found
+    return [pid for pid in _pids() if _is_starter(pid, name)]
 
 
-def _argv(pid: int) -> list[str]:
-    """A process's arguments, none for one that is gone."""
+def _pids() -> list[int]:
+    return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+
+
+def _read(pid: int, file: str) -> str:
+    """A file of /proc/PID, "" when the process is gone."""
     with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    return []
+        return Path(f"/proc/{pid}/{file}").read_bytes().decode(errors="replace")
+    return ""
 
 
-def _with_descendants(pids: Iterable[int]) -> list[int]:
-    """The processes and all that they started, parents first."""
-    found = []
-    waiting = list(pids)
-    while waiting:
-        pid = waiting.pop()
-        found.append(pid)
-        with contextlib.suppress(OSError):
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                waiting += map(int, (task / "children").read_text().split())
-    return found
+def _is_starter(pid: int, name: str) -> bool:
+    return f"--machine={name}" in _read(pid, "cmdline").split("\0")
 
 
-def stop(machine: Machine) -> bool:
-    """Power the node off, by force after 20 s, and wait until none of its processes is left.
-
-    Returns whether there was anything to stop. Raises NodeError when a process survives SIGKILL.
-    """
-    # nspawn forwards SIGTERM to the node's init as a request to power off (systemd-nspawn(1), --kill-signal).
-    leaders = [handle for pid in nspawn_pids(machine.machine) if (handle := _open(pid, machine.machine)) is not None]
-    try:
-        members = _with_descendants(nspawn_pids(machine.machine))
-        handles = [handle for pid in members if (handle := _open(pid, None)) is not None]
-        try:
-            _signal(leaders, signal.SIGTERM)
-            if not _wait_gone(handles, _POWEROFF_S):
-                _signal([*leaders, *handles], signal.SIGKILL)
-                if not _wait_gone(handles, _KILL_S):
-                    pids = " ".join(map(str, members))
-                    raise NodeError(f"Processes of node {machine.hostname} survive SIGKILL: {pids}.")
-        finally:
-            _close(handles)
-    finally:
-        _close(leaders)
-    _remove_control_groups(machine.machine)
-    return bool(leaders)
+def in_control_group(cgroup: str, name: str) -> bool:
+    """Whether /proc/PID/cgroup says that a process is of the machine: in our group, or in nspawn's scope."""
+    paths = (line.split(":", 2)[-1].split("/") for line in cgroup.splitlines())
+    return any(name in path or f"{name}.scope" in path for path in paths)
 
 
-def _open(pid: int, name: str | None) -> int | None:
-    """A handle on a process that stays its own when the pid is used again; None when it is gone.
-
-    With a machine `name`, also None when the process is not of that machine.
-    """
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    if name is not None and f"--machine={name}" not in _argv(pid):
-        os.close(handle)
-        return None
-    return handle
+def _is_member(pid: int, name: str) -> bool:
+    """Whether a process is of the machine and has not ended: a zombie stays in its group."""
+    ended = ") Z " in _read(pid, "stat")
+    return not ended and (_is_starter(pid, name) or in_control_group(_read(pid, "cgroup"), name))
 
 
-def _signal(handles: Iterable[int], number: signal.Signals) -> None:
-    """Send a signal through process handles."""
-    for handle in handles:
+def _signal(name: str, number: signal.Signals, starters_only: bool = False) -> None:
+    """Send a signal to the machine's processes, through handles that outlive a reuse of the pid."""
+    for pid in _pids():
+        if not _is_member(pid, name):
+            continue
         with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(handle, number)
+            handle = os.pidfd_open(pid)
+            try:
+                if _is_starter(pid, name) or (not starters_only and _is_member(pid, name)):
+                    signal.pidfd_send_signal(handle, number)
+            finally:
+                os.close(handle)
 
 
-def _close(handles: Iterable[int]) -> None:
-    for handle in handles:
-        os.close(handle)
+def _members(name: str) -> list[int]:
+    return [pid for pid in _pids() if _is_member(pid, name)]
 
 
-def _wait_gone(handles: Sequence[int], seconds: float) -> bool:
-    """Wait until all processes have ended; whether they have."""
+def _wait_gone(name: str, seconds: float) -> bool:
+    """Wait until no process of the machine is left; whether that came true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if all(_ended(handle) for handle in handles):
+        if not _members(name):
             return True
-        time.sleep(0.05)
+        time.sleep(0.1)
     return False
 
 
-def _ended(handle: int) -> bool:
-    """Whether the process has ended. Signal 0 would still reach a zombie; the handle turns readable."""
-    return bool(select.select([handle], [], [], 0)[0])
+def stop(machine: Machine) -> None:
+    """Power the node off, by force after 20 s, and wait until none of its processes is left.
+
+    The processes are found by their control group as well: those of a node whose nspawn was killed live on.
+    Raises NodeError when one survives SIGKILL.
+    """
+    name = machine.machine
+    if nspawn_pids(name):
+        # nspawn passes SIGTERM on to the node's init as a request to power off (--kill-signal).
+        _signal(name, signal.SIGTERM, starters_only=True)
+        _wait_gone(name, _POWEROFF_S)
+    _signal(name, signal.SIGKILL)
+    if not _wait_gone(name, _KILL_S):
+        pids = " ".join(map(str, _members(name)))
+        raise NodeError(f"Processes of node {machine.hostname} survive SIGKILL: {pids}.")
+    _remove_control_groups(name)
 
 
 def _remove_control_groups(name: str) -> None:

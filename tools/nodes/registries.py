@@ -105,6 +105,11 @@ def local_folders(settings: PipSettings) -> list[Path]:
     return sorted(path for path in folders if not any(other in path.parents for other in folders))
 
 
+def offers_cpu_torch(file_names: Iterable[str]) -> bool:
+    """Whether files of the folders that pip looks into hold a CPU build of torch, which PyPI does not have."""
+    return any(re.fullmatch(r"torch-[\d.]+\+cpu-.*\.whl", name) for name in file_names)
+
+
 def pip_conf(settings: PipSettings) -> str:
     """The node's /etc/pip.conf. Its bundle holds the control machine's certificates at the usual path."""
     values = {

@@ -51,6 +51,16 @@ def read_pip_settings() -> registries.PipSettings:
     return registries.pip_settings(files, os.environ)
 
 
+def deployment_variables() -> dict[str, object]:
+    """Ansible variables of a deployment to these nodes that follow from this machine's own package folders.
+
+    A machine that offers torch for CPUs itself is not expected to reach PyTorch's index as well.
+    """
+    folders = registries.local_folders(read_pip_settings())
+    names = [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    return {"engine_extra_index_urls": []} if registries.offers_cpu_torch(names) else {}
+
+
 def make(image: Path, root: Path, identity: Identity) -> None:
     """Make a node's root from the image; `root` appears only when it is whole."""
     part = root.with_name(f"{root.name}.part")

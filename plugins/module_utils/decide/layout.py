@@ -248,6 +248,13 @@ def _cuda(layout: Layout, instance: Instance, model: Mapping[str, Any], free: li
             f"GPUs of one kind and {len(devices)} are free",
             f"write sizes with a product of at most {len(devices)}",
         )
+    if instance.gpus != "auto" and ranks < len(devices):
+        raise Refused(
+            f"'gpus' gives it {len(devices)} GPUs and tensor_parallel_size {layout.tensor_parallel_size} x "
+            f"pipeline_parallel_size {stages} uses {ranks}",
+            "make the product as many as the GPUs",
+            "leave one of them out",
+        )
     if _fits(model, devices[0], ranks, instance.gpu_memory_utilization or GPU_MEMORY_UTILIZATION) is False:
         layout.warnings.append("By the estimate the weights leave too little memory for a KV cache on these GPUs.")
     _cuda_dtype(layout, instance, model, devices[0])

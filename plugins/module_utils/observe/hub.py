@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,7 @@ def read(name: str, revision: str) -> dict[str, Any]:
             "or name a folder in 'model' or 'model_source'."
         ) from error
     config = model.parse_config(Path(config_file).read_text(encoding="utf-8"), f"config.json of {name}")
-    for pattern in model.WEIGHTS:
-        weights = [size for file, size in sizes.items() if fnmatch.fnmatch(file, pattern)]
-        if weights:
-            return {**model.facts(config, sum(weights)), "revision": info.sha}
+    size = model.weight_bytes(sizes)
+    if size is not None:
+        return {**model.facts(config, size), "revision": info.sha}
     raise InputError(f"The hub model {name} has no weights ({', '.join(model.WEIGHTS)}); choose another model.")

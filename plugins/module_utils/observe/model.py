@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,6 +96,19 @@ def facts(config: Mapping[str, Any], weight_bytes: int | None) -> dict[str, Any]
     }
 
 
+def weight_bytes(sizes: Mapping[str, int]) -> int | None:
+    """Add up the weight files that vLLM reads; ``sizes`` maps the names of a model's files to bytes.
+
+    None when there are no weights. Mistral's ``consolidated`` files hold the same weights as the shards beside them.
+    """
+    for pattern in WEIGHTS:
+        names = fnmatch.filter(sizes, pattern)
+        shards = [name for name in names if not name.startswith("consolidated")]
+        if names:
+            return sum(sizes[name] for name in shards or names)
+    return None
+
+
 def parse_config(text: str, place: str) -> Mapping[str, Any]:
     """Read the text of a config.json; ``place`` names the file in the sentence of the :class:`InputError`."""
     try:
@@ -133,10 +147,9 @@ def _read_folder(path: Path) -> dict[str, Any]:
             "name the folder that holds config.json, the tokenizer and the weights."
         )
     config = parse_config(config_file.read_text(encoding="utf-8", errors="replace"), str(config_file))
-    for pattern in WEIGHTS:
-        sizes = [file.stat().st_size for file in path.glob(pattern)]
-        if sizes:
-            return facts(config, sum(sizes))
+    size = weight_bytes({file.name: file.stat().st_size for file in path.iterdir() if file.is_file()})
+    if size is not None:
+        return facts(config, size)
     raise InputError(
         f"The model path {folder} has a config.json and no weights ({', '.join(WEIGHTS)}); fetch the model again."
     )

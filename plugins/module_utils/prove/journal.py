@@ -73,6 +73,17 @@ def reason(lines: Sequence[str]) -> str | None:
     return found or fallback
 
 
+def since_start(lines: Sequence[str], name: str, starts: int) -> list[str]:
+    """Return the lines from the last ``starts`` starts of the instance ``name`` on, or all when there are fewer."""
+    begins = [
+        number
+        for number, line in enumerate(lines)
+        # "Starting vllm@x.service - vLLM instance x..."; before systemd 250 without the name of the unit
+        if line.startswith("Starting ") and line.rstrip().endswith(f"vLLM instance {name}...")
+    ]
+    return list(lines[begins[-starts] :]) if 0 < starts <= len(begins) else list(lines)
+
+
 def telling(lines: Sequence[str], most: int) -> list[str]:
     """Return the last ``most`` lines that are not noise."""
     return [line.rstrip() for line in lines if line.strip() and not NOISE.search(line)][-most:]

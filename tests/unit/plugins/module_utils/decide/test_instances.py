@@ -19,7 +19,7 @@ def problems_of(**fields: Any) -> list[str]:
 GOOD: dict[str, list[Any]] = {
     "name": ["chat", "0", "llama-3.1_70b", "a" * 63],
     "model": ["/srv/m", "/", "Qwen/Qwen3-8B", "meta-llama/Llama-3.1-70B-Instruct"],
-    "model_source": ["models/chat", "/home/me/chat"],
+    "model_source": ["/models/chat", "/home/me/chat"],
     "revision": ["main", "refs/pr/1", "9213176726f574b556790deb65791e0c5aa438b6"],
     "gpus": ["auto", 1, 8, [0], [3, 1]],
     "host": ["127.0.0.1", "::", "0.0.0.0"],
@@ -61,7 +61,7 @@ BAD: dict[str, tuple[list[Any], str]] = {
         ],
         "write an absolute path on the host, or a hub id such as Qwen/Qwen3-8B.",
     ),
-    "model_source": (["", 7, None], "write a folder on the control node."),
+    "model_source": (["", "models/chat", 7, None], "write the absolute path of a folder on the control node, such as"),
     "revision": (["", "a\nb", 7, None], LINE),
     "gpus": (
         [0, -1, True, 1.0, "all", "0,1", [], [0, 0], [-1], [True], ["0"], [[0]], {}, None],
@@ -147,7 +147,7 @@ def test_missing_fields() -> None:
     assert no_name.startswith("vllm_models[0] has no 'name'; write lower-case letters")
     assert no_model.startswith("vllm_models[0] has no 'model'; write an absolute path on the host, or a hub id")
     assert no_model.endswith("or 'model_source', a folder on the control node.")
-    assert instances.problems([{"name": "a", "model_source": "m"}]) == []
+    assert instances.problems([{"name": "a", "model_source": "/m"}]) == []
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_an_extra_argument_without_a_value() -> None:
 
 
 def test_model_source_with_a_hub_id() -> None:
-    assert problems_of(model_source="m", model="Qwen/Qwen3-8B") == [
+    assert problems_of(model_source="/m", model="Qwen/Qwen3-8B") == [
         "vllm_models[0] (chat): with model_source, model is where the copy goes on the host; "
         "write an absolute path in place of 'Qwen/Qwen3-8B', or leave model out."
     ]
@@ -261,8 +261,8 @@ def test_valid_entries_become_instances(entry: dict[str, Any]) -> None:
     [
         ({"model": "/srv/m"}, "/srv/m", "path"),
         ({"model": "Qwen/Qwen3-8B"}, "Qwen/Qwen3-8B", "hub"),
-        ({"model_source": "m"}, "/root/chat", "copy"),
-        ({"model_source": "m", "model": "/srv/m"}, "/srv/m", "copy"),
+        ({"model_source": "/m"}, "/root/chat", "copy"),
+        ({"model_source": "/m", "model": "/srv/m"}, "/srv/m", "copy"),
     ],
 )
 def test_where_the_weights_come_from(entry: dict[str, Any], model: str, origin: str) -> None:

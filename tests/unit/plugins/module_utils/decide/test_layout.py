@@ -471,3 +471,11 @@ def test_real_configurations_are_read() -> None:
                 missing.add(entry["model"])
     print(f"{len(configs)} configurations read; layers and heads found in {found} of {whole} that are complete")
     assert missing <= WITHOUT_LAYERS
+
+
+def test_gpus_that_the_sizes_leave_idle_are_said() -> None:
+    found = one(nvidia_host(*map(gpu, range(4))), QWEN3_06B, gpus=[0, 1, 2, 3], tensor_parallel_size=2)
+    assert found["rejected"] == (
+        "m0: 'gpus' gives it 4 GPUs and tensor_parallel_size 2 x pipeline_parallel_size 1 uses 2. "
+        "Make the product as many as the GPUs; or leave one of them out."
+    )

@@ -187,3 +187,17 @@ class TestFolder:
         with pytest.raises(InputError) as raised:
             model.read_folder(str(folder))
         assert str(raised.value) == sentence.format(folder)
+
+
+@pytest.mark.parametrize(
+    ("files", "size"),
+    [
+        ({"config.json": 700}, None),
+        ({"model-1.safetensors": 3, "model-2.safetensors": 4, "pytorch_model.bin": 7}, 7),
+        ({"model.safetensors": 5, "consolidated.safetensors": 5}, 5),
+        ({"consolidated.safetensors": 5}, 5),
+        ({"pytorch_model-1.bin": 2, "pytorch_model-2.bin": 2}, 4),
+    ],
+)
+def test_the_weights_that_are_read_are_counted_once(files: dict[str, int], size: int | None) -> None:
+    assert model.weight_bytes(files) == size

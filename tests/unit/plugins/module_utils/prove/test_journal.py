@@ -169,3 +169,19 @@ def test_the_last_stage_counts() -> None:
     lines = ["Starting to load model", "Loading safetensors checkpoint shards:  10%", "GPU KV cache size: 1 tokens"]
     assert journal.stage(lines) == "KV cache allocated"
     assert journal.stage(lines[:2]) == "loading weights, 10 %"
+
+
+@pytest.mark.parametrize(
+    ("starts", "first"),
+    [(1, "Starting vllm@a.service - vLLM instance a..."), (2, "Starting vLLM instance a..."), (3, "ValueError: old")],
+)
+def test_lines_of_the_last_starts(starts: int, first: str) -> None:
+    lines = [
+        "ValueError: old",
+        "Starting vLLM instance a...",
+        "Started vLLM instance a.",
+        "KeyError: new",
+        "Starting vllm@a.service - vLLM instance a...",
+        "Starting vLLM API server",
+    ]
+    assert journal.since_start(lines, "a", starts)[0] == first

@@ -1,0 +1,52 @@
+# Development and the quick start; `make help` lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit molecule test build clean
+
+PYTHON ?= python3
+MODEL ?=
+INVENTORY ?=
+# Scenarios that need nothing but this machine.
+SCENARIOS ?= $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+VENV := .venv/bin
+# Only the tools of .venv, and the collection of this checkout, whatever the caller has installed.
+export PATH := $(CURDIR)/$(VENV):$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.collections
+export MOLECULE_GLOB := molecule/*/molecule.yml
+export LC_ALL := C.UTF-8
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | expand -t 20
+
+venv: ## Make .venv with the development tools
+	@$(PYTHON) tools/venv.py requirements-dev.txt
+
+quickstart: ## Make a node, deploy a small model, ask it (MODEL=folder or hub id, INVENTORY=path)
+	@$(PYTHON) tools/quickstart.py --model '$(MODEL)' --inventory '$(INVENTORY)'
+
+quickstart-clean: ## Remove the quick start's node, bridge and rules
+	@$(PYTHON) tools/node.py down --fleet quickstart --all
+	@echo "Kept for the next time: .venv, and the base image and wheels in $${XDG_CACHE_HOME:-~/.cache}/gpufleet.vllm"
+
+lint: venv ## ansible-lint, yamllint, ruff, mypy
+	yamllint --strict .
+	ansible-lint --strict
+	ruff check
+	ruff format --check
+	mypy plugins tools tests
+
+docs-lint: venv ## Documentation of modules, filters and roles
+	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
+
+unit: venv ## Unit tests
+	pytest tests/unit
+
+molecule: venv ## Every scenario on nodes made here (SCENARIOS="one two" for some; needs root)
+	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
+
+test: lint docs-lint unit molecule ## All of the above
+
+build: venv ## The collection as a tar file, in build/
+	ansible-galaxy collection build --force --output-path build
+
+clean: ## Remove what the other targets made in this folder, but for nodes
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis .ansible
