@@ -38,8 +38,8 @@ LINK_PATTERNS = ("sys/class/iommu/*",)
 # PCI base classes worth keeping: network 0x02, display 0x03, bridge 0x06 (NVSwitch calls itself one, 0x0680),
 # processing accelerator 0x12 (AMD Instinct). Source: PCI Code and ID Assignment Specification 1.11.
 PCI_CLASSES = ("0x02", "0x03", "0x0680", "0x12")
-PCI_FILES = ("class", "vendor", "device", "numa_node")
-PCI_LINKS = ("driver", "iommu_group")
+PCI_FILES = ("class", "vendor", "device", "numa_node", "iommu_group/type")
+PCI_LINKS = ("driver",)
 # A 512-thread host's /proc/cpuinfo is close to a megabyte; its first entries say all that is asked of it.
 SHORTENED = {"proc/cpuinfo": 4096}
 

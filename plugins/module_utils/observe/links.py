@@ -15,9 +15,11 @@ Matrix = Sequence[Sequence[Optional[str]]]
 
 _NVLINK = re.compile(r"^NV(\d{1,2})$")
 # Best first. Source: the legend that nvidia-smi topo -m prints; SOC is what drivers before 390 call SYS.
-_PCIE_ORDER = {"PIX": 1, "PXB": 2, "PHB": 3, "NODE": 4, "SYS": 5, "SOC": 5}
+_PCIE_ORDER = {"PIX": 1, "PXB": 2, "PHB": 3, "NODE": 4, "SYS": 5, "SOC": 5, "PCIE": 6}
 NVLINK_CLASS = 0
 XGMI = "XGMI"
+# A PCIe path of unknown length: AMD tools that print no hops. Taken to be worse than any known one.
+PCIE = "PCIE"
 UNKNOWN_RANK = (9, 0)
 # NVLinks of a GPU at most (H100, B200: 18). Source: NVIDIA H100 and Blackwell architecture white papers.
 MOST_LINKS_PER_GPU = 18
@@ -33,7 +35,7 @@ class Rank(NamedTuple):
 
 
 def rank(link: str | None) -> Rank:
-    """Place of a link in the order NV# (wider first), XGMI, PIX, PXB, PHB, NODE, SYS, unknown."""
+    """Place of a link in the order NV# (wider first), XGMI, PIX, PXB, PHB, NODE, SYS, PCIE, unknown."""
     if link is None:
         return Rank(*UNKNOWN_RANK)
     match = _NVLINK.match(link)
@@ -89,11 +91,13 @@ def classify(matrix: Matrix, links_per_gpu: int | None = None, switch_seen: bool
         return "none"
     matrix = through_switch(matrix, links_per_gpu)
     found = [link for _, _, link in pairs(matrix)]
+    if XGMI in found:
+        return "xgmi"
     if None in found:
         return None
     best = min(rank(link) for link in found)
     if best.level == NVLINK_CLASS:
-        return "xgmi" if XGMI in found else _nvlink_class(matrix, links_per_gpu, switch_seen)
+        return _nvlink_class(matrix, links_per_gpu, switch_seen)
     names = {1: "pcie_switch", 2: "pcie_switch", 3: "pcie_host", 4: "pcie_host", 5: "pcie_cross_numa"}
     return names.get(best.level)
 
@@ -122,7 +126,11 @@ def link_groups(
     """
     size = len(matrix)
     kinds = list(kinds) if kinds is not None else [None] * size
-    like = [(i, j, rank(link)) for i, j, link in pairs(matrix) if link is not None and kinds[i] == kinds[j]]
+    like = [
+        (i, j, rank(link))
+        for i, j, link in pairs(matrix)
+        if link not in (None, PCIE) and kinds[i] == kinds[j]
+    ]
     if not like:
         return []
     best = min(found.level for _, _, found in like)
