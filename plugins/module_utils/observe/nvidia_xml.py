@@ -49,6 +49,16 @@ def parse_nvidia_xml(text: str) -> dict[str, Any]:
     }
 
 
+def outside_document(text: str) -> str:
+    """What the tool printed before and after the XML document; all of it where there is no document."""
+    start = text.find("<?xml")
+    start = text.find(f"<{ROOT}") if start < 0 else start
+    end = text.rfind(f"</{ROOT}>")
+    if start < 0:
+        return text
+    return text[:start] + (text[end + len(ROOT) + 3 :] if end > start else "")
+
+
 def _document(text: str) -> ET.Element:
     start = text.find(f"<{ROOT}")
     if start < 0:
@@ -133,12 +143,18 @@ def _ecc(gpu: ET.Element) -> dict[str, Any]:
         "row_remap_pending": _switch(gpu, "remapped_rows/remapped_row_pending"),
         "row_remap_failure": _switch(gpu, "remapped_rows/remapped_row_failure"),
         "rows_remapped_uncorrectable": _integer(_value(gpu, "remapped_rows/remapped_row_unc")),
-        "retired_pages_pending": _switch(gpu, "retired_pages/pending_retirement")
-        or _switch(gpu, "retired_pages/pending_blacklist"),
+        "retired_pages_pending": _either(
+            _switch(gpu, "retired_pages/pending_retirement"), _switch(gpu, "retired_pages/pending_blacklist")
+        ),
         "retired_pages_double_bit": _integer(
             _value(gpu, "retired_pages/double_bit_retirement/retired_count")
         ),
     }
+
+
+def _either(first: bool | None, second: bool | None) -> bool | None:
+    known = [value for value in (first, second) if value is not None]
+    return any(known) if known else None
 
 
 def _uncorrected(gpu: ET.Element, period: str) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import sources
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.nvidia_xml import outside_document
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.pci import AMD, NVIDIA, PciDevice
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.sources import Outputs
 
@@ -22,6 +23,7 @@ GPU_LOST = "gpu_lost"
 TOOL_TIMEOUT = "tool_timeout"
 TOOL_FAILED = "tool_failed"
 UNREADABLE = "unreadable"
+UNKNOWN = "unknown"
 
 _NVIDIA_TOOLS = (
     sources.NVIDIA_XML,
@@ -58,16 +60,22 @@ def judge_nvidia(
     ``devices`` are the GPUs that could be read, ``readable`` is False where nvidia-smi -q -x answered with
     text that could not be read.
     """
-    said = "\n".join(outputs[name].said for name in _NVIDIA_TOOLS if name in outputs)
+    said = "\n".join(_said(name, outputs[name]) for name in _NVIDIA_TOOLS if name in outputs)
     asked = [outputs[name] for name in _NVIDIA_TOOLS if name in outputs]
     hardware = [device for device in pci if device.vendor == NVIDIA and device.is_gpu]
+    if not asked and hardware:
+        return Judgement(
+            "cuda",
+            UNKNOWN,
+            f"{_gpus(len(hardware), 'NVIDIA')} on the PCI bus; the recording holds no answer of nvidia-smi.",
+        )
     if all(output.status == sources.MISSING for output in asked):
         return _without_tool(hardware, files)
     return (
-        _told(said, files)
+        _told(said, files, devices)
         or _lost(said, devices)
         or _timed_out(outputs, devices)
-        or _empty(said, devices, readable)
+        or _empty(said, outputs, devices, readable)
         or Judgement("cuda", READY, _ready_message(devices, "NVIDIA"))
     )
 
@@ -79,7 +87,7 @@ def _without_tool(hardware: Sequence[PciDevice], files: Mapping[str, str]) -> Ju
             "cuda",
             NO_TOOL,
             f"The NVIDIA kernel driver {loaded[1]} is loaded, but there is no nvidia-smi. Install the "
-            f"driver's user-space tools of exactly that version (Debian and Ubuntu: nvidia-utils, nvidia-smi).",
+            "driver's user-space tools of exactly that version (Debian: nvidia-smi, Ubuntu: nvidia-utils).",
         )
     if hardware:
         return Judgement(
@@ -91,8 +99,15 @@ def _without_tool(hardware: Sequence[PciDevice], files: Mapping[str, str]) -> Ju
     return None
 
 
-def _told(said: str, files: Mapping[str, str]) -> Judgement | None:
-    """States that nvidia-smi names in its own words."""
+def _said(name: str, output: sources.ToolOutput) -> str:
+    """What a tool complains about: everything but the XML document, which is large and judged by itself."""
+    return outside_document(output.text) + "\n" + output.error if name == sources.NVIDIA_XML else output.said
+
+
+def _told(said: str, files: Mapping[str, str], devices: Sequence[Mapping[str, object]]) -> Judgement | None:
+    """States that nvidia-smi names in its own words, instead of any device."""
+    if any(device.get("name") for device in devices):
+        return None
     if re.search(r"driver/library version mismatch", said, re.IGNORECASE):
         library = _LIBRARY.search(said)
         module = _KERNEL_MODULE.search(files.get("/proc/driver/nvidia/version", ""))
@@ -108,8 +123,8 @@ def _told(said: str, files: Mapping[str, str]) -> Judgement | None:
         why = (
             "although its kernel module is loaded; see the kernel log (dmesg) for NVRM messages"
             if loaded
-            else "because its kernel module is not loaded: it was not built for this kernel (dkms status), or "
-            "secure boot refused it, or nouveau holds the GPU"
+            else "because its kernel module is not loaded: it was not built for this kernel (dkms status), "
+            "or secure boot refused it, or nouveau holds the GPU"
         )
         return Judgement("cuda", DRIVER_FAILED, f"nvidia-smi cannot talk to the NVIDIA driver, {why}.")
     if re.search(r"insufficient permissions", said, re.IGNORECASE):
@@ -154,9 +169,13 @@ def _timed_out(outputs: Outputs, devices: Sequence[Mapping[str, object]]) -> Jud
     )
 
 
-def _empty(said: str, devices: Sequence[Mapping[str, object]], readable: bool) -> Judgement | None:
+def _empty(
+    said: str, outputs: Outputs, devices: Sequence[Mapping[str, object]], readable: bool
+) -> Judgement | None:
     if devices and readable:
         return None
+    if not said.strip() and sources.NVIDIA_XML not in outputs:
+        return Judgement("cuda", UNKNOWN, "The recording holds no answer of nvidia-smi that names a GPU.")
     if re.search(r"no devices were found", said, re.IGNORECASE):
         return Judgement(
             "cuda",
@@ -194,6 +213,10 @@ def judge_amd(
             "amd-smi and rocm-smi gave no answer in time and were stopped. See dmesg for amdgpu messages.",
         )
     hardware = [device for device in pci if device.vendor == AMD and device.kind in ("1200", "0302", "0380")]
+    if not pci and any(outputs[name].text.strip() for name in names):
+        return Judgement(
+            "rocm", UNREADABLE, "The answers of amd-smi and rocm-smi name no GPU or cannot be read."
+        )
     if not hardware:
         return None
     asked = [outputs[name] for name in names if outputs[name].status != sources.MISSING]
