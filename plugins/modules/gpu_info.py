@@ -35,9 +35,10 @@ options:
         task with C(delegate_to=localhost) for a folder on the control node.
       - Known names are C(nvidia-smi-q-x.xml), C(nvidia-smi-L.txt), C(nvidia-smi-query-gpu.csv),
         C(nvidia-smi-topo-m.txt), C(nvidia-smi-topo-p2p-r.txt), C(nvidia-smi-nvlink-s.txt), C(amd-smi-*.json),
-        C(rocm-smi-*.json), C(rocm-smi-*.txt), C(lspci.txt), C(lscpu.txt), C(numactl-H.txt),
-        C(modinfo-nvidia.txt), C(systemctl-show.txt) and C(host.json). A folder that has only some of them
-        gives the facts that these support.
+        C(rocm-smi-*.json), C(rocm-smi-*.txt), C(nvidia-smi-q.txt), C(nvidia-smi.txt) (the plain table),
+        C(nvidia-smi-version.txt), C(nvidia-smi-query-compute-apps.csv), C(lspci.txt), C(lscpu.txt),
+        C(numactl-H.txt), C(modinfo-nvidia.txt), C(systemctl-show.txt) and C(host.json). A folder that has
+        only some of them gives the facts that these support.
       - The playbook P(gpufleet.vllm.record#playbook) writes such a folder.
     type: path
   gpu_profile:

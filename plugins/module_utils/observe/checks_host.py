@@ -71,7 +71,7 @@ def acs(host: Host) -> Finding | None:
         )
     if known:
         return finding("acs", OK, "No PCI bridge redirects peer-to-peer traffic (ACS).")
-    return finding("acs", UNKNOWN, "The ACS state was not read: lspci -vv says it only to root.")
+    return finding("acs", UNKNOWN, "The ACS state was not read.", "Install lspci (pciutils) and run as root.")
 
 
 def nouveau(host: Host) -> Finding | None:

@@ -3,11 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import ParseError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import nvidia_text, nvidia_xml, sources
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
+    nvidia_human,
+    nvidia_text,
+    nvidia_xml,
+    sources,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.pci import PciDevice, normal_address
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import (
     compute_capability_of,
@@ -15,6 +22,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles imp
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.sources import Outputs
 
+_EMPTY = nvidia_xml.device_from_element(ET.Element("gpu"), 0)
 # Every device has all of these keys; None is what no tool said.
 SHAPE: dict[str, Any] = {
     "index": None,
@@ -35,9 +43,9 @@ SHAPE: dict[str, Any] = {
     "mig_mode": None,
     "mig_mode_pending": None,
     "mig_devices": [],
-    "ecc": {},
-    "fabric": {},
-    "pcie": {},
+    "ecc": _EMPTY["ecc"],
+    "fabric": _EMPTY["fabric"],
+    "pcie": _EMPTY["pcie"],
     "nvlink": None,
     "processes": [],
     "addressing_mode": None,
@@ -51,10 +59,7 @@ SHAPE: dict[str, Any] = {
 
 def shaped(device: Mapping[str, Any]) -> dict[str, Any]:
     """A device with every key of the shape."""
-    return {
-        key: device.get(key, list(value) if isinstance(value, list) else value)
-        for key, value in SHAPE.items()
-    }
+    return {key: device[key] if key in device else copy.copy(value) for key, value in SHAPE.items()}
 
 
 def text_of(outputs: Outputs, name: str) -> str:
@@ -72,9 +77,10 @@ def nvidia_devices(outputs: Outputs, gpus: Sequence[int], warnings: list[str]) -
     ``gpus`` are the numbers that the matrices name; they are used where nothing else names a GPU.
     ``readable`` is False where nvidia-smi -q -x printed something that could not be read.
     """
-    found, readable = _from_xml(outputs, warnings)
+    found, readable = _described(outputs, warnings)
     listed, queried = _list(outputs, warnings), _query(outputs, warnings)
     devices: list[dict[str, Any]] = found["devices"] if found else []
+    versions = nvidia_human.parse_version(text_of(outputs, sources.NVIDIA_VERSION))
     if devices:
         _number(devices, listed, queried, warnings)
     elif queried or listed:
@@ -84,27 +90,46 @@ def nvidia_devices(outputs: Outputs, gpus: Sequence[int], warnings: list[str]) -
     _add_list(devices, listed)
     _add_query(devices, queried)
     _add_nvlinks(devices, outputs, warnings)
+    _add_programs(devices, text_of(outputs, sources.NVIDIA_APPS), warnings)
     for device in devices:
         _add_known(device)
     return {
         "devices": sorted((shaped(device) for device in devices), key=lambda device: device["index"]),
-        "driver_version": (found or {}).get("driver_version") or _first(queried, "driver_version"),
-        "cuda_version": (found or {}).get("cuda_version"),
+        "driver_version": (found or versions).get("driver_version") or _first(queried, "driver_version"),
+        "cuda_version": (found or versions).get("cuda_version"),
         "readable": readable,
     }
 
 
-def _from_xml(outputs: Outputs, warnings: list[str]) -> tuple[dict[str, Any] | None, bool]:
-    text = text_of(outputs, sources.NVIDIA_XML)
-    if not text.strip():
-        return None, True
-    try:
-        found = nvidia_xml.parse_nvidia_xml(text)
-    except ParseError as error:
+def _warn(error: ParseError, text: str, warnings: list[str]) -> None:
+    """Warn of a damaged answer; a complaint of the tool is judged elsewhere."""
+    if not nvidia_text.complains(text):
         warnings.append(str(error))
-        return None, False
-    warnings.extend(found["warnings"])
-    return found, True
+
+
+_READERS: tuple[tuple[str, Callable[[str], dict[str, Any]]], ...] = (
+    (sources.NVIDIA_XML, nvidia_xml.parse_nvidia_xml),
+    (sources.NVIDIA_TEXT, nvidia_human.parse_query_text),
+    (sources.NVIDIA_TABLE, nvidia_human.parse_table),
+)
+
+
+def _described(outputs: Outputs, warnings: list[str]) -> tuple[dict[str, Any] | None, bool]:
+    """What the fullest description of the GPUs says, and whether all descriptions could be read."""
+    readable = True
+    for name, read in _READERS:
+        text = text_of(outputs, name)
+        if not text.strip():
+            continue
+        try:
+            found = read(text)
+        except ParseError as error:
+            _warn(error, text, warnings)
+            readable = readable and nvidia_text.complains(text)
+            continue
+        warnings.extend(found["warnings"])
+        return found, True
+    return None, readable
 
 
 def _list(outputs: Outputs, warnings: list[str]) -> list[dict[str, Any]]:
@@ -115,7 +140,7 @@ def _list(outputs: Outputs, warnings: list[str]) -> list[dict[str, Any]]:
     try:
         return nvidia_text.parse_list(text)
     except ParseError as error:
-        warnings.append(str(error))
+        _warn(error, text, warnings)
         return []
 
 
@@ -127,8 +152,7 @@ def _query(outputs: Outputs, warnings: list[str]) -> list[dict[str, str | None]]
         return nvidia_text.parse_query(text)
     except ParseError as error:
         # Drivers before 510 refuse the field compute_cap; the table of GPUs then says it.
-        if "not a valid field" not in text:
-            warnings.append(str(error))
+        _warn(error, text, warnings)
         return []
 
 
@@ -142,9 +166,9 @@ def _number(
     by_uuid = {entry["uuid"]: entry["index"] for entry in listed if entry["uuid"]}
     by_bus = {normal_address(entry.get("pci.bus_id")): entry.get("index") for entry in queried}
     numbers: list[int] = []
-    for place, device in enumerate(devices):
+    for device in devices:
         bus = by_bus.get(normal_address(device["pci_bus_id"])) if device["pci_bus_id"] else None
-        number = int(bus) if bus and bus.isdigit() else by_uuid.get(device["uuid"], place)
+        number = int(bus) if bus and bus.isdigit() else by_uuid.get(device.get("uuid"), device["index"])
         numbers.append(number)
     if len(set(numbers)) < len(numbers):
         warnings.append("nvidia-smi numbers the GPUs in more than one way: they were numbered in PCI order.")
@@ -188,16 +212,16 @@ def _add_query(devices: list[dict[str, Any]], queried: Sequence[Mapping[str, str
         for key, column in (("name", "name"), ("uuid", "uuid"), ("pci_bus_id", "pci.bus_id")):
             device[key] = device.get(key) or entry.get(column)
         for key in ("total", "used", "free"):
-            number, _, unit = (entry.get(f"memory.{key}") or "").partition(" ")
-            if device.get(f"memory_{key}_mib") is None and number.isdigit() and unit in ("MiB", ""):
-                device[f"memory_{key}_mib"] = int(number)
+            if device.get(f"memory_{key}_mib") is None:
+                device[f"memory_{key}_mib"] = _whole(entry.get(f"memory.{key}"))
 
 
 def _add_nvlinks(devices: list[dict[str, Any]], outputs: Outputs, warnings: list[str]) -> None:
+    text = text_of(outputs, sources.NVIDIA_NVLINK)
     try:
-        found = nvidia_text.parse_nvlink(text_of(outputs, sources.NVIDIA_NVLINK))
+        found = nvidia_text.parse_nvlink(text)
     except ParseError as error:
-        warnings.append(str(error))
+        _warn(error, text, warnings)
         return
     by_index = {entry.index: entry for entry in found}
     for device in devices:
@@ -209,6 +233,43 @@ def _add_nvlinks(devices: list[dict[str, Any]], outputs: Outputs, warnings: list
                 "gb_per_s": entry.speeds[0] if entry.speeds else None,
                 "message": entry.message,
             }
+
+
+def _add_programs(devices: list[dict[str, Any]], text: str, warnings: list[str]) -> None:
+    """Programs by ``--query-compute-apps``, for GPUs of which nothing else names any."""
+    if not text.strip():
+        return
+    try:
+        rows = nvidia_text.parse_query(text)
+    except ParseError as error:
+        _warn(error, text, warnings)
+        return
+    for device in devices:
+        if device.get("processes"):
+            continue
+        device["processes"] = [
+            {
+                "pid": _whole(row.get("pid")),
+                "type": "C",
+                "name": row.get("process_name") or row.get("name"),
+                "memory_used_mib": _whole(row.get("used_gpu_memory") or row.get("used_memory")),
+            }
+            for row in rows
+            if _is_of(row, device)
+        ]
+
+
+def _is_of(row: Mapping[str, str | None], device: Mapping[str, Any]) -> bool:
+    bus = row.get("gpu_bus_id")
+    if bus and device.get("pci_bus_id"):
+        return normal_address(bus) == normal_address(device["pci_bus_id"])
+    return bool(row.get("gpu_uuid")) and row["gpu_uuid"] == device.get("uuid")
+
+
+def _whole(text: str | None) -> int | None:
+    """A whole number, of MiB or without a unit."""
+    number, _, unit = (text or "").partition(" ")
+    return int(number) if number.isascii() and number.isdigit() and unit in ("MiB", "") else None
 
 
 def _add_known(device: dict[str, Any]) -> None:

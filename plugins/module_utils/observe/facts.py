@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import ParseError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
@@ -14,7 +14,6 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
     checks_host,
     cpu,
     described,
-    links,
     p2p,
     readiness,
     sources,
@@ -23,15 +22,21 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.devices import (
     add_numa,
-    kind_of,
     mixed,
     nvidia_devices,
     shaped,
     text_of,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.findings import Host
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.link_facts import (
+    LINK_FACTS,
+    Matrix,
+    in_order_of,
+    link_facts,
+    p2p_summary,
+)
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.nvidia_text import complains
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.pci import PciDevice
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import profile_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.sources import Outputs
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.surroundings import (
     host_data,
@@ -41,7 +46,20 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.surroundings
 )
 
 SCHEMA_VERSION = 1
-Matrix = list[list[Optional[str]]]
+# States in which a host has GPUs that nobody could name.
+_HIDDEN = frozenset(
+    (
+        state.NO_DRIVER,
+        state.NO_TOOL,
+        state.DRIVER_FAILED,
+        state.DRIVER_MISMATCH,
+        state.NO_PERMISSION,
+        state.TOOL_TIMEOUT,
+        state.TOOL_FAILED,
+        state.UNREADABLE,
+        state.UNKNOWN,
+    )
+)
 
 
 @dataclass
@@ -68,6 +86,7 @@ def build_facts(outputs: Outputs, source: str = "live") -> dict[str, Any]:
     lscpu = cpu.parse_lscpu(text_of(outputs, sources.LSCPU))
     pci = pci_devices(text_of(outputs, sources.LSPCI), files)
     found = _gpus(outputs, pci, files, warnings)
+    hidden = found.judgement.state in _HIDDEN and not found.devices
     facts = {
         "schema_version": SCHEMA_VERSION,
         "source": source,
@@ -77,11 +96,15 @@ def build_facts(outputs: Outputs, source: str = "live") -> dict[str, Any]:
         "driver_version": found.driver_version,
         "cuda_version": found.cuda_version,
         "devices": found.devices,
-        **_links(found.devices, found.matrix, _switch_seen(pci, files, found.devices), warnings),
-        "p2p": _p2p_summary(found.p2p_matrix),
+        **(
+            dict.fromkeys(LINK_FACTS)
+            if hidden
+            else link_facts(found.devices, found.matrix, _switch_seen(pci, files, found.devices), warnings)
+        ),
+        "p2p": p2p_summary(found.p2p_matrix),
         "p2p_matrix": found.p2p_matrix,
         "nics": nics_with_places(found.nics, files, pci),
-        "mixed_gpus": mixed(found.devices),
+        "mixed_gpus": None if hidden else mixed(found.devices),
         "pci_gpus": pci_gpus(pci),
         "numa_nodes": cpu.numa_nodes(lscpu, files, text_of(outputs, sources.NUMACTL)),
         "cpu": cpu.cpu_facts(lscpu, files),
@@ -125,7 +148,7 @@ def facts_from_profile(gpu_profile: Mapping[str, Any]) -> dict[str, Any]:
     facts = build_facts({}, "profile")
     return {
         **facts,
-        **_links(devices, found["matrix"], False, found["warnings"]),
+        **link_facts(devices, found["matrix"], False, found["warnings"]),
         "accelerator": found["accelerator"],
         "message": f"{len(devices)} x {devices[0]['name']}, as described; no host was asked.",
         "devices": devices,
@@ -151,8 +174,8 @@ def _gpus(
     return _Found(
         judgement,
         devices,
-        _ordered(table.gpus, table.matrix, numbers) if table and table.gpus else None,
-        _ordered(peers.gpus, peers.matrix, numbers) if peers and len(numbers) > 1 else None,
+        in_order_of(table.gpus, table.matrix, numbers) if table and table.gpus else None,
+        in_order_of(peers.gpus, peers.matrix, numbers) if peers and len(numbers) > 1 else None,
         _nics(table, numbers),
         nvidia["driver_version"],
         nvidia["cuda_version"],
@@ -172,91 +195,26 @@ def _amd(outputs: Outputs, pci: Sequence[PciDevice], files: Mapping[str, str], w
 
 
 def _topology(text: str, warnings: list[str]) -> topology.Topology | None:
-    if not text.strip():
-        return None
     try:
         table = topology.parse_topology(text)
     except ParseError as error:
         warnings.append(str(error))
+        return None
+    if not table.gpus and complains(text):
         return None
     warnings.extend(table.warnings)
     return table
 
 
 def _p2p(text: str, warnings: list[str]) -> p2p.P2p | None:
-    if not text.strip():
-        return None
     try:
         table = p2p.parse_p2p(text)
     except ParseError as error:
-        warnings.append(str(error))
+        if not complains(text):
+            warnings.append(str(error))
         return None
     warnings.extend(table.warnings)
     return table
-
-
-def _ordered(gpus: Sequence[int], matrix: Matrix, numbers: Sequence[int]) -> Matrix:
-    """A matrix in the order of the devices; None where it has no word of a device."""
-    place = {gpu: position for position, gpu in enumerate(gpus)}
-    return [
-        [
-            "X" if i == j else matrix[place[i]][place[j]] if i in place and j in place else None
-            for j in numbers
-        ]
-        for i in numbers
-    ]
-
-
-def _links(
-    devices: Sequence[Mapping[str, Any]], matrix: Matrix | None, switch_seen: bool, warnings: list[str]
-) -> dict[str, Any]:
-    """The matrix, its class and the groups of devices, in device numbers."""
-    if matrix is None and len(devices) > 1:
-        warnings.append(
-            "No tool told how the GPUs are linked: link_matrix, interconnect and groups are unknown."
-        )
-        return {
-            "link_matrix": None,
-            "interconnect": None,
-            "link_groups": None,
-            "ungrouped": None,
-            "device_groups": None,
-        }
-    known = matrix if matrix is not None else [["X"] for _ in devices]
-    numbers = [device["index"] for device in devices]
-    kinds = [kind_of(device) for device in devices]
-    nodes = [device["numa_node"] for device in devices]
-    per_gpu = _links_per_gpu(devices)
-    filled = links.through_switch(known, per_gpu)
-    groups = links.link_groups(filled, kinds, nodes)
-    grouped = {position for group in groups for position in group}
-    return {
-        "link_matrix": known,
-        "interconnect": links.classify(known, per_gpu, switch_seen),
-        "link_groups": [[numbers[position] for position in group] for group in groups],
-        "ungrouped": [number for position, number in enumerate(numbers) if position not in grouped],
-        "device_groups": [
-            {
-                "size": size,
-                "groups": [
-                    {
-                        "devices": [numbers[position] for position in group],
-                        "worst_link": links.worst_link(filled, group),
-                        "numa_nodes": sorted({nodes[position] for position in group} - {None}),
-                    }
-                    for group in found
-                ],
-            }
-            for size, found in links.device_groups(filled, kinds, nodes).items()
-        ],
-    }
-
-
-def _links_per_gpu(devices: Sequence[Mapping[str, Any]]) -> int | None:
-    """NVLinks of one GPU: what nvlink -s counted, else what the product has."""
-    counted = max((device["nvlink"]["active"] for device in devices if device["nvlink"]), default=0)
-    profile = profile_of(devices[0]["name"]) if devices else None
-    return counted or (profile.nvlinks if profile and profile.nvlinks else None)
 
 
 def _switch_seen(
@@ -267,15 +225,6 @@ def _switch_seen(
     if any(path.startswith("/proc/driver/nvidia-nvswitch/devices/") for path in files):
         return True
     return bool(devices) and all(device["fabric"].get("state") == "Completed" for device in devices)
-
-
-def _p2p_summary(matrix: Matrix | None) -> str | None:
-    """all, partial or none of the pairs can; None where a pair is unknown."""
-    states = [cell for i, row in enumerate(matrix or ()) for cell in row[i + 1 :]]
-    if not states or None in states:
-        return None
-    working = states.count("OK")
-    return "all" if working == len(states) else "partial" if working else "none"
 
 
 def _nics(table: topology.Topology | None, numbers: Sequence[int]) -> list[dict[str, Any]]:

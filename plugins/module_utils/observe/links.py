@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Optional
 
 Matrix = Sequence[Sequence[Optional[str]]]
@@ -34,6 +35,7 @@ class Rank(NamedTuple):
     detail: int
 
 
+@lru_cache(maxsize=256)
 def rank(link: str | None) -> Rank:
     """Place of a link in the order NV# (wider first), XGMI, PIX, PXB, PHB, NODE, SYS, PCIE, unknown."""
     if link is None:
@@ -135,7 +137,7 @@ def link_groups(
         return []
     best = min(found.level for _, _, found in like)
     edges = [(i, j) for i, j, found in like if found.level == best]
-    return sorted(_pack(range(size), edges, range(2, size + 1), matrix, nodes))
+    return sorted(_pack(range(size), edges, range(2, size + 1), _Ground(matrix, nodes)))
 
 
 def device_groups(
@@ -149,7 +151,8 @@ def device_groups(
     size = len(matrix)
     kinds = list(kinds) if kinds is not None else [None] * size
     most = max((kinds.count(kind) for kind in kinds), default=0)
-    return {wanted: _groups_of(wanted, matrix, kinds, nodes) for wanted in range(1, most + 1)}
+    ground = _Ground(matrix, nodes)
+    return {wanted: _groups_of(wanted, ground, kinds) for wanted in range(1, most + 1)}
 
 
 def worst_link(matrix: Matrix, group: Sequence[int]) -> str | None:
@@ -158,35 +161,45 @@ def worst_link(matrix: Matrix, group: Sequence[int]) -> str | None:
     return max(found, key=rank) if found and None not in found else None
 
 
-def _groups_of(
-    wanted: int, matrix: Matrix, kinds: Sequence[Any], nodes: Sequence[int | None] | None
-) -> list[list[int]]:
-    left = set(range(len(matrix)))
+class _Ground:
+    """Ranks of all pairs and NUMA nodes of all positions, worked out once."""
+
+    def __init__(self, matrix: Matrix, nodes: Sequence[int | None] | None) -> None:
+        self.places = [[rank(link) for link in row] for row in matrix]
+        self.nodes = list(nodes) if nodes else [0] * len(matrix)
+
+    def cost(self, group: Sequence[int]) -> tuple[Rank, int, int]:
+        """What is wrong with a group: worst link, NUMA nodes spanned, and all its links added up."""
+        places = [self.places[i][j] for n, i in enumerate(group) for j in group[n + 1 :]]
+        spanned = len({self.nodes[position] for position in group})
+        return max(places), spanned, sum(100 * place.level + place.detail for place in places)
+
+    def distance(self, position: int, group: Sequence[int]) -> tuple[Rank, bool, int, int]:
+        """What is wrong with adding a position to a group; the position itself breaks ties."""
+        places = [self.places[position][member] for member in group]
+        far = self.nodes[position] not in {self.nodes[member] for member in group}
+        return max(places), far, sum(100 * place.level + place.detail for place in places), position
+
+
+def _groups_of(wanted: int, ground: _Ground, kinds: Sequence[Any]) -> list[list[int]]:
+    size = len(kinds)
+    left = set(range(size))
     if wanted == 1:
-        return [[position] for position in sorted(left)]
-    like = [(i, j, rank(link)) for i, j, link in pairs(matrix) if kinds[i] == kinds[j]]
+        return [[position] for position in range(size)]
+    like = [
+        (i, j, ground.places[i][j]) for i in range(size) for j in range(i + 1, size) if kinds[i] == kinds[j]
+    ]
     found: list[list[int]] = []
     for limit in sorted({place for _, _, place in like}):
         edges = [(i, j) for i, j, place in like if place <= limit and i in left and j in left]
-        packed = _pack(sorted(left), edges, [wanted], matrix, nodes)
-        found.extend(sorted(packed, key=lambda group: (_cost(group, matrix, nodes), group)))
+        packed = _pack(sorted(left), edges, [wanted], ground)
+        found.extend(sorted(packed, key=lambda group: (ground.cost(group), group)))
         left.difference_update(position for group in packed for position in group)
     return found
 
 
-def _cost(group: Sequence[int], matrix: Matrix, nodes: Sequence[int | None] | None) -> tuple[Rank, int, int]:
-    """What is wrong with a group: worst link, NUMA nodes spanned, and all its links added up."""
-    places = [rank(matrix[i][j]) for n, i in enumerate(group) for j in group[n + 1 :]]
-    spanned = len({nodes[position] for position in group}) if nodes else 1
-    return max(places), spanned, sum(100 * place.level + place.detail for place in places)
-
-
 def _pack(
-    positions: Iterable[int],
-    edges: Sequence[tuple[int, int]],
-    sizes: Sequence[int],
-    matrix: Matrix,
-    nodes: Sequence[int | None] | None,
+    positions: Iterable[int], edges: Sequence[tuple[int, int]], sizes: Sequence[int], ground: _Ground
 ) -> list[list[int]]:
     """Disjoint cliques of the given sizes that cover as many positions as can be, with few groups."""
     near: dict[int, set[int]] = {position: set() for position in positions}
@@ -198,9 +211,9 @@ def _pack(
         if len(part) < min(sizes):
             continue
         if all(len(near[position]) == len(part) - 1 for position in part):
-            groups.extend(_cut(part, max(size for size in sizes if size <= len(part)), matrix, nodes))
+            groups.extend(_cut(part, max(size for size in sizes if size <= len(part)), ground))
         elif len(part) <= EXACT_SEARCH_LIMIT:
-            groups.extend(_search(part, near, sizes, matrix, nodes))
+            groups.extend(_search(part, near, sizes, ground))
         else:
             groups.extend(_grow(part, near, sizes))
     return groups
@@ -222,16 +235,14 @@ def _components(near: dict[int, set[int]]) -> list[list[int]]:
     return parts
 
 
-def _cut(
-    part: Sequence[int], size: int, matrix: Matrix, nodes: Sequence[int | None] | None
-) -> list[list[int]]:
+def _cut(part: Sequence[int], size: int, ground: _Ground) -> list[list[int]]:
     """Cut a clique into groups of one size, near ones together, each from the lowest position left."""
     left = list(part)
     groups: list[list[int]] = []
     while len(left) >= size:
         group = [left.pop(0)]
         while len(group) < size:
-            nearest = min(left, key=lambda position: (_cost([*group, position], matrix, nodes), position))
+            nearest = min(ground.distance(position, group) for position in left)[-1]
             left.remove(nearest)
             group.append(nearest)
         groups.append(sorted(group))
@@ -239,11 +250,7 @@ def _cut(
 
 
 def _search(
-    part: Sequence[int],
-    near: dict[int, set[int]],
-    sizes: Sequence[int],
-    matrix: Matrix,
-    nodes: Sequence[int | None] | None,
+    part: Sequence[int], near: dict[int, set[int]], sizes: Sequence[int], ground: _Ground
 ) -> list[list[int]]:
     """The best packing of an incomplete part, by trying all of them once."""
     known: dict[tuple[int, ...], tuple[tuple[Any, ...], list[list[int]]]] = {}
@@ -257,7 +264,7 @@ def _search(
         for clique in _cliques(left[0], left[1:], near, sizes):
             rest = tuple(position for position in left if position not in clique)
             (uncovered, count, costs), others = best(rest)
-            cost = sorted([*costs, _cost(clique, matrix, nodes)])
+            cost = sorted([*costs, ground.cost(clique)])
             candidate = (uncovered - len(clique), count + 1, cost)
             if (candidate, [clique, *others]) < (score, groups):
                 score, groups = candidate, [clique, *others]

@@ -17,7 +17,18 @@ _LINK = re.compile(r"^\s*Link (\d+):\s*(.*)$")
 _SPEED = re.compile(r"^([\d.]+) GB/s$")
 _MIG = re.compile(r"^\s*MIG (\S+)\s+Device\s+(\d+):\s*(?:\(UUID: (MIG-[^)]*)\))?\s*$")
 _UNITS = re.compile(r"\s*\[[^\]]*\]\s*$")
+# The tool's own words for a driver that does not answer. Source: nvidia-smi 367 to 610.
+_COMPLAINT = re.compile(
+    r"nvidia-smi has failed|failed to initialize nvml|no devices were found|command not found|"
+    r"unable to determine the device handle|gpu access blocked|insufficient permissions|not a valid field",
+    re.IGNORECASE,
+)
 MOST_LINKS = 64
+
+
+def complains(text: str) -> bool:
+    """Whether a text is a complaint of nvidia-smi instead of an answer; then it is no damaged answer."""
+    return not text.strip() or bool(_COMPLAINT.search(text[:4000]))
 
 
 @dataclass

@@ -32,7 +32,7 @@ def parse_nvidia_xml(text: str) -> dict[str, Any]:
     skipped. Raises ParseError with line and column where the document itself cannot be read.
     """
     root = _document(text)
-    devices = [_device(gpu, index) for index, gpu in enumerate(root.findall("gpu"))]
+    devices = [device_from_element(gpu, index) for index, gpu in enumerate(root.findall("gpu"))]
     attached = _integer(_value(root, "attached_gpus"))
     warnings: list[str] = []
     if attached is not None and attached != len(devices):
@@ -89,7 +89,8 @@ def _document(text: str) -> ET.Element:
         ) from error
 
 
-def _device(gpu: ET.Element, index: int) -> dict[str, Any]:
+def device_from_element(gpu: ET.Element, index: int) -> dict[str, Any]:
+    """One GPU from its element; what it does not hold is None."""
     memory = _memory(gpu, "fb_memory_usage")
     return {
         "index": index,

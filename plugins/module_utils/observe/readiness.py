@@ -62,10 +62,12 @@ def parse_services(text: str) -> dict[str, dict[str, str]]:
 
 
 def hanging_tools(outputs: sources.Outputs) -> list[str]:
-    """A sentence for every tool that was stopped because its time was up."""
-    return [
-        f"{' '.join(sources.COMMANDS.get(name, (name,)))} gave no answer in time and was stopped: what "
-        "it tells is not known."
+    """One sentence about the tools that were stopped because their time was up; none where all answered."""
+    stopped = [
+        " ".join(sources.COMMANDS.get(name, (name,)))
         for name, output in outputs.items()
         if output.status == sources.TIMEOUT
     ]
+    if not stopped:
+        return []
+    return [f"No answer in time, therefore stopped: {'; '.join(stopped)}. What they tell is not known."]

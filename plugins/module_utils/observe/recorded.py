@@ -16,8 +16,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.sources impo
     FAILED,
     HOST,
     MISSING,
-    NUMACTL,
     OK,
+    RECORDED_ONLY,
     TIMEOUT,
     Outputs,
     ToolOutput,
@@ -26,7 +26,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.sources impo
 # How each tool ended, by name: status, returncode, seconds, error. Folders made by hand have no such file.
 INDEX = "record.json"
 FILE_LIMIT_BYTES = 64 * 1024 * 1024
-_WANTED = frozenset((*COMMANDS, HOST, NUMACTL))
+_WANTED = frozenset((*COMMANDS, *RECORDED_ONLY, HOST))
 _AMD_NAME = re.compile(r"^(?:amd|rocm)-smi-[\w.-]+\.(?:json|txt)$")
 _UUID = re.compile(r"\b(GPU|MIG)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 _SECRETS = (

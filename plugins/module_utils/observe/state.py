@@ -32,6 +32,8 @@ _NVIDIA_TOOLS = (
     sources.NVIDIA_TOPOLOGY,
     sources.NVIDIA_P2P,
     sources.NVIDIA_NVLINK,
+    sources.NVIDIA_TEXT,
+    sources.NVIDIA_TABLE,
 )
 _LOST_LINE = re.compile(r"Unable to determine the device handle for\s*(GPU\s*\d*\s*:?\s*[0-9A-Fa-f:.]*)")
 _LOST_TEXT = re.compile(r"GPU is lost|GPU requires reset|fallen off the bus", re.IGNORECASE)
