@@ -170,7 +170,7 @@ def parse_version(text: str) -> dict[str, str | None]:
 def parse_table(text: str) -> dict[str, Any]:
     """Read the table that nvidia-smi prints without options. The same keys as parse_nvidia_xml.
 
-    Names that the table cuts ("NVIDIA RTX 6000 Ada Gene...") are None. Raises ParseError where no GPU is shown.
+    Names that the table cuts ("NVIDIA RTX 6000 Ada Gene...") are None. Raises ParseError where no GPU is.
     """
     lines = clean_lines(text)
     versions = next((match for match in map(_TABLE_VERSIONS.search, lines) if match), None)

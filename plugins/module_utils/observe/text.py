@@ -7,9 +7,9 @@ import re
 
 # A whole escape (ESC or its visible stand-ins, then the code) or one that lost its first byte: "[4m".
 _ESCAPE = re.compile(
-    r"(?:\x1b|\x9b|\ufffd|\u241b|\u2190|\^\[|<?ESC>?|\\(?:033|e|x1b|u001b))?\[(?:\d{1,3}(?:;\d{1,3})*)?[mK]"
-    r"|[\x1b\x9b\u241b]\(B|\x9b\d{1,3}m",
-    re.IGNORECASE,
+    r"(?:\x1b|\x9b|\ufffd|\u241b|\u2190|\^\[|<?ESC>?|\\(?:033|e|x1b|u001b|u001B))\[(?:\d{1,3}(?:;\d{1,3})*)?[mK]"
+    r"|\[\d{1,3}(?:;\d{1,3})*[mK]"
+    r"|[\x1b\x9b\u241b]\(B|\x9b\d{1,3}m"
 )
 # "4mGPU0" and "GPU NUMA ID0m": only the letters of an escape are left, next to a word of the table.
 _ESCAPE_REST = re.compile(r"(?<![0-9A-Za-z])[04]m(?=GPU\s?\d)|(?<=ID)\s?0?m(?![A-Za-z])")
