@@ -40,7 +40,8 @@ _SECRETS = (
         ),
         r'\1"N/A"',
     ),
-    (re.compile(r"((?:Unique ID|Serial Number|UUID|ASIC_SERIAL|PRODUCT_SERIAL)\s*:\s*)\S+"), r"\1N/A"),
+    (re.compile(r"((?:Unique ID|Serial Number)\s*:\s*)\S+"), r"\1N/A"),
+    (re.compile(r"(^\s*(?:UUID|ASIC_SERIAL|PRODUCT_SERIAL):\s*)\S+", re.MULTILINE), r"\1N/A"),
     # lspci -vv
     (re.compile(r"(Device Serial Number )\S+"), r"\1removed"),
     (re.compile(r"(\[SN\] Serial number: ).*"), r"\1removed"),

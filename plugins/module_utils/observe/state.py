@@ -171,6 +171,12 @@ def _timed_out(outputs: Outputs, devices: Sequence[Mapping[str, object]]) -> Jud
     )
 
 
+def _answer(outputs: Outputs) -> str:
+    """The fullest answer there is, for quoting its beginning."""
+    names = (sources.NVIDIA_XML, sources.NVIDIA_TEXT, sources.NVIDIA_TABLE)
+    return next((outputs[name].text for name in names if name in outputs), "")
+
+
 def _empty(
     said: str, outputs: Outputs, devices: Sequence[Mapping[str, object]], readable: bool
 ) -> Judgement | None:
@@ -186,10 +192,13 @@ def _empty(
             "kernel module (Blackwell) or a newer driver, be given to a virtual machine (vfio-pci), or be "
             "hidden from this container.",
         )
-    if not readable and said.strip():
-        first = next(line.strip() for line in said.splitlines() if line.strip())
+    if not readable:
+        first = next((line for line in _answer(outputs).split("\n") if line.strip()), "")
         return Judgement(
-            "cuda", UNREADABLE, f"The answer of nvidia-smi -q -x cannot be read; it begins: {first[:120]}"
+            "cuda",
+            UNREADABLE,
+            f"The answer of nvidia-smi is cut or damaged and cannot be read; it begins: {first[:100]!r}. "
+            "Record it again.",
         )
     if devices:
         return None
