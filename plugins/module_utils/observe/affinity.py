@@ -58,10 +58,7 @@ def read(tails: Sequence[Tail | None], columns: Sequence[str] | None, warnings: 
     unsure: list[int] = []
     found: list[Cells] = []
     whole = {
-        (place, word.text)
-        for tail in tails
-        if tail and not tail.at_end
-        for place, word in enumerate(_words(tail))
+        (place, word.text) for tail in tails if tail and not tail.at_end for place, word in enumerate(_words(tail))
     }
     for tail in tails:
         if tail and tail.at_end:
@@ -72,9 +69,7 @@ def read(tails: Sequence[Tail | None], columns: Sequence[str] | None, warnings: 
             cells = Cells()
         found.append(cells)
     if unsure:
-        warnings.append(
-            f"The affinity cells of {len(unsure)} GPUs can be read in more than one way: they are unknown."
-        )
+        warnings.append(f"The affinity cells of {len(unsure)} GPUs can be read in more than one way: they are unknown.")
     return found
 
 

@@ -79,9 +79,7 @@ def _matrix(indexes: list[int], state: AmdValues) -> list[list[str | None]] | No
                 link = worse(_link(first, second, state), _link(second, first, state))
                 matrix[i][j] = matrix[j][i] = link
     if any(cell is None for row in matrix for cell in row):
-        state.warnings.append(
-            "Links between some AMD GPUs are unknown: the tool printed no hops or no link type."
-        )
+        state.warnings.append("Links between some AMD GPUs are unknown: the tool printed no hops or no link type.")
     return matrix
 
 

@@ -26,9 +26,7 @@ def read_json(text: str, start: int, state: AmdValues) -> None:
     except (ValueError, RecursionError) as error:
         line = text.count("\n", 0, start) + getattr(error, "lineno", 1)
         column = getattr(error, "colno", 1)
-        raise ParseError(
-            f"The JSON ends early or is damaged at line {line}, column {column}.", line, column
-        ) from error
+        raise ParseError(f"The JSON ends early or is damaged at line {line}, column {column}.", line, column) from error
     if isinstance(found, dict) and any(str(key).startswith("card") for key in found):
         _read_rocm_json(found, state)
         return

@@ -29,9 +29,7 @@ def fabric_ready(host: Host) -> bool | None:
     if not any(states) or all(state and "support" in state.lower() for state in states):
         return None
     statuses = [(device.get("fabric") or {}).get("status") for device in host.devices]
-    return all(state == "Completed" for state in states) and all(
-        status in (None, "Success") for status in statuses
-    )
+    return all(state == "Completed" for state in states) and all(status in (None, "Success") for status in statuses)
 
 
 def fabric(host: Host) -> Finding | None:
@@ -76,9 +74,7 @@ def fabric(host: Host) -> Finding | None:
 
 def memory_errors(host: Host) -> Finding | None:
     """ECC and row-remapping faults. A failed remapping means replacing the GPU (NVIDIA's RMA policy)."""
-    known = [
-        device for device in host.devices if any(v is not None for v in (device.get("ecc") or {}).values())
-    ]
+    known = [device for device in host.devices if any(v is not None for v in (device.get("ecc") or {}).values())]
     if not known:
         return None
     failed = [device["index"] for device in known if device["ecc"].get("row_remap_failure")]
@@ -121,9 +117,7 @@ def recovery(host: Host) -> Finding | None:
     return finding(
         "gpu_recovery",
         FAIL,
-        "The driver asks for a recovery: "
-        + "; ".join(f"GPU {index}: {action}" for index, action in asked)
-        + ".",
+        "The driver asks for a recovery: " + "; ".join(f"GPU {index}: {action}" for index, action in asked) + ".",
         "Drain the host, then do what the driver asks (Reset: nvidia-smi -r; Reboot: reboot the host).",
     )
 
@@ -145,9 +139,7 @@ def persistence(host: Host) -> Finding | None:
 
 def compute_mode(host: Host) -> Finding | None:
     """Exclusive and prohibited modes keep programs off a GPU."""
-    odd = [
-        device["index"] for device in host.devices if device.get("compute_mode") not in (None, "Default", "")
-    ]
+    odd = [device["index"] for device in host.devices if device.get("compute_mode") not in (None, "Default", "")]
     if not odd:
         return None
     return finding(

@@ -84,8 +84,7 @@ def nouveau(host: Host) -> Finding | None:
         "nouveau",
         FAIL if not host.tool_ready else WARN,
         "The kernel module nouveau is loaded and can hold the GPU.",
-        "Put 'blacklist nouveau' and 'options nouveau modeset=0' into /etc/modprobe.d, rebuild the "
-        "initramfs, reboot.",
+        "Put 'blacklist nouveau' and 'options nouveau modeset=0' into /etc/modprobe.d, rebuild the initramfs, reboot.",
     )
 
 

@@ -56,9 +56,7 @@ def described_devices(gpu_profile: Mapping[str, Any]) -> dict[str, Any]:
 def _count(value: Any) -> int:
     number = 1 if value is None else value
     if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_GPUS:
-        raise InputError(
-            f"gpu_profile.count is {value!r}: write a number of GPUs of one host, 1 to {MOST_GPUS}."
-        )
+        raise InputError(f"gpu_profile.count is {value!r}: write a number of GPUs of one host, 1 to {MOST_GPUS}.")
     return number
 
 
@@ -66,9 +64,7 @@ def _memory(value: Any, profile: GpuProfile | None) -> int | None:
     if value is None:
         return profile.memory_mib if profile else None
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(
-            f"gpu_profile.memory_mib is {value!r}: write the memory of one GPU in MiB, e.g. 81559."
-        )
+        raise InputError(f"gpu_profile.memory_mib is {value!r}: write the memory of one GPU in MiB, e.g. 81559.")
     return value
 
 

@@ -275,9 +275,7 @@ def _whole(text: str | None) -> int | None:
 def _add_known(device: dict[str, Any]) -> None:
     """What the product's name tells, where the driver did not."""
     profile = profile_of(device.get("name"))
-    device["compute_capability"] = device.get("compute_capability") or compute_capability_of(
-        device.get("name")
-    )
+    device["compute_capability"] = device.get("compute_capability") or compute_capability_of(device.get("name"))
     if profile:
         device["unified_memory"] = profile.unified
 
@@ -286,9 +284,7 @@ def _first(rows: Sequence[Mapping[str, str | None]], key: str) -> str | None:
     return next((row[key] for row in rows if row.get(key)), None)
 
 
-def add_numa(
-    devices: Sequence[dict[str, Any]], pci: Sequence[PciDevice], affinity: Mapping[int, str | None]
-) -> None:
+def add_numa(devices: Sequence[dict[str, Any]], pci: Sequence[PciDevice], affinity: Mapping[int, str | None]) -> None:
     """Set ``numa_node`` where it is not known: by the kernel's word on the PCI device, then by the topology.
 
     ``affinity`` is the topology's NUMA cell by GPU number; a range of nodes ("0-3") is no answer.

@@ -157,9 +157,7 @@ def facts_from_profile(gpu_profile: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _gpus(
-    outputs: Outputs, pci: Sequence[PciDevice], files: Mapping[str, str], warnings: list[str]
-) -> _Found:
+def _gpus(outputs: Outputs, pci: Sequence[PciDevice], files: Mapping[str, str], warnings: list[str]) -> _Found:
     table = _topology(text_of(outputs, sources.NVIDIA_TOPOLOGY), warnings)
     peers = _p2p(text_of(outputs, sources.NVIDIA_P2P), warnings)
     named = table.gpus if table and table.gpus else peers.gpus if peers else []
@@ -217,9 +215,7 @@ def _p2p(text: str, warnings: list[str]) -> p2p.P2p | None:
     return table
 
 
-def _switch_seen(
-    pci: Sequence[PciDevice], files: Mapping[str, str], devices: Sequence[Mapping[str, Any]]
-) -> bool:
+def _switch_seen(pci: Sequence[PciDevice], files: Mapping[str, str], devices: Sequence[Mapping[str, Any]]) -> bool:
     if any(device.is_nvswitch for device in pci):
         return True
     if any(path.startswith("/proc/driver/nvidia-nvswitch/devices/") for path in files):

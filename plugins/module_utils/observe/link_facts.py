@@ -18,10 +18,7 @@ def in_order_of(gpus: Sequence[int], matrix: Matrix, numbers: Sequence[int]) -> 
     """A matrix in the order of the devices; None where it has no word of a device."""
     place = {gpu: position for position, gpu in enumerate(gpus)}
     return [
-        [
-            "X" if i == j else matrix[place[i]][place[j]] if i in place and j in place else None
-            for j in numbers
-        ]
+        ["X" if i == j else matrix[place[i]][place[j]] if i in place and j in place else None for j in numbers]
         for i in numbers
     ]
 
@@ -31,9 +28,7 @@ def link_facts(
 ) -> dict[str, Any]:
     """The matrix, its class and the groups of devices, in device numbers; all None where not known."""
     if matrix is None and len(devices) > 1:
-        warnings.append(
-            "No tool told how the GPUs are linked: link_matrix, interconnect and groups are unknown."
-        )
+        warnings.append("No tool told how the GPUs are linked: link_matrix, interconnect and groups are unknown.")
         return dict.fromkeys(LINK_FACTS)
     known = matrix if matrix is not None else [["X"] for _ in devices]
     numbers = [device["index"] for device in devices]

@@ -128,11 +128,7 @@ def link_groups(
     """
     size = len(matrix)
     kinds = list(kinds) if kinds is not None else [None] * size
-    like = [
-        (i, j, rank(link))
-        for i, j, link in pairs(matrix)
-        if link not in (None, PCIE) and kinds[i] == kinds[j]
-    ]
+    like = [(i, j, rank(link)) for i, j, link in pairs(matrix) if link not in (None, PCIE) and kinds[i] == kinds[j]]
     if not like:
         return []
     best = min(found.level for _, _, found in like)
@@ -186,9 +182,7 @@ def _groups_of(wanted: int, ground: _Ground, kinds: Sequence[Any]) -> list[list[
     left = set(range(size))
     if wanted == 1:
         return [[position] for position in range(size)]
-    like = [
-        (i, j, ground.places[i][j]) for i in range(size) for j in range(i + 1, size) if kinds[i] == kinds[j]
-    ]
+    like = [(i, j, ground.places[i][j]) for i in range(size) for j in range(i + 1, size) if kinds[i] == kinds[j]]
     found: list[list[int]] = []
     for limit in sorted({place for _, _, place in like}):
         edges = [(i, j) for i, j, place in like if place <= limit and i in left and j in left]
@@ -249,9 +243,7 @@ def _cut(part: Sequence[int], size: int, ground: _Ground) -> list[list[int]]:
     return groups
 
 
-def _search(
-    part: Sequence[int], near: dict[int, set[int]], sizes: Sequence[int], ground: _Ground
-) -> list[list[int]]:
+def _search(part: Sequence[int], near: dict[int, set[int]], sizes: Sequence[int], ground: _Ground) -> list[list[int]]:
     """The best packing of an incomplete part, by trying all of them once."""
     known: dict[tuple[int, ...], tuple[tuple[Any, ...], list[list[int]]]] = {}
 
@@ -274,14 +266,10 @@ def _search(
     return best(tuple(part))[1]
 
 
-def _cliques(
-    first: int, others: Sequence[int], near: dict[int, set[int]], sizes: Sequence[int]
-) -> Iterable[list[int]]:
+def _cliques(first: int, others: Sequence[int], near: dict[int, set[int]], sizes: Sequence[int]) -> Iterable[list[int]]:
     """All cliques of an allowed size that contain ``first`` and otherwise only ``others``."""
     largest, allowed = max(sizes), set(sizes)
-    stack: list[tuple[list[int], list[int]]] = [
-        ([first], [other for other in others if other in near[first]])
-    ]
+    stack: list[tuple[list[int], list[int]]] = [([first], [other for other in others if other in near[first]])]
     while stack:
         clique, candidates = stack.pop()
         if len(clique) in allowed:

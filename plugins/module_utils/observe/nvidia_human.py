@@ -62,9 +62,7 @@ _PROCESS_PATHS = {"type": "type", "name": "process_name", "used gpu memory": "us
 _MEMORY = re.compile(r"^(?:shared )?fb memory usage/(total|reserved|used|free)$")
 _UNCORRECTABLE = re.compile(r"^ecc errors/(volatile|aggregate)/([sd]ram uncorrectable[\w -]*)$")
 # The plain table: "|   0  NVIDIA L4     On  |   00000000:01:00.0 Off |   0 |" and the line below it.
-_TABLE_NAME = re.compile(
-    r"^\s*(\d{1,3})\s+(\S.*?)\s+(On|Off|N/A)\s+([0-9A-Fa-f]{8}:[0-9A-Fa-f:.]+)\s+(?:On|Off|N/A)\b"
-)
+_TABLE_NAME = re.compile(r"^\s*(\d{1,3})\s+(\S.*?)\s+(On|Off|N/A)\s+([0-9A-Fa-f]{8}:[0-9A-Fa-f:.]+)\s+(?:On|Off|N/A)\b")
 _TABLE_MEMORY = re.compile(r"\s(\d+)MiB\s*/\s*(\d+)MiB\s")
 _TABLE_VERSIONS = re.compile(r"Driver Version: ([\d.]+)\s+CUDA Version: ([\d.]+|N/A|ERR!)")
 
@@ -90,9 +88,7 @@ def parse_query_text(text: str) -> dict[str, Any]:
     attached = top.get("attached gpus", "")
     warnings = []
     if attached.isdigit() and int(attached) != len(elements):
-        warnings.append(
-            f"nvidia-smi -q says that {attached} GPUs are attached and describes {len(elements)}."
-        )
+        warnings.append(f"nvidia-smi -q says that {attached} GPUs are attached and describes {len(elements)}.")
     return {
         "driver_version": _version(top, "kmd version", "driver version"),
         "cuda_version": _version(top, "cuda umd version", "cuda version"),

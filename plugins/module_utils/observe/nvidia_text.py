@@ -104,9 +104,7 @@ def parse_list(text: str) -> list[dict[str, Any]]:
         elif mig and found:
             found[-1]["mig_devices"].append({"index": int(mig[2]), "profile": mig[1], "uuid": mig[3]})
     if not found and text.strip():
-        raise ParseError(
-            "This is no output of nvidia-smi -L: it has no line 'GPU 0: name (UUID: ...)'.", 1, 1
-        )
+        raise ParseError("This is no output of nvidia-smi -L: it has no line 'GPU 0: name (UUID: ...)'.", 1, 1)
     return found
 
 
@@ -127,11 +125,7 @@ def parse_query(text: str) -> list[dict[str, str | None]]:
         )
     rows = _csv_rows(lines[start:])
     keys = [_UNITS.sub("", key.strip()) for key in rows[0]]
-    return [
-        {key: _query_value(value) for key, value in zip(keys, row)}
-        for row in rows[1:]
-        if len(row) == len(keys)
-    ]
+    return [{key: _query_value(value) for key, value in zip(keys, row)} for row in rows[1:] if len(row) == len(keys)]
 
 
 def _is_query_header(line: str) -> bool:
@@ -151,7 +145,5 @@ def _csv_rows(lines: list[str]) -> list[list[str]]:
 
 def _query_value(value: str) -> str | None:
     value = value.strip()
-    unknown = re.match(
-        r"^\[?(n/a|not supported|unknown error|not found|gpu requires reset|)\]?$", value, re.I
-    )
+    unknown = re.match(r"^\[?(n/a|not supported|unknown error|not found|gpu requires reset|)\]?$", value, re.I)
     return None if unknown else value

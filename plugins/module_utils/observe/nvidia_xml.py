@@ -84,9 +84,7 @@ def _document(text: str) -> ET.Element:
             column + 1,
         ) from error
     except ValueError as error:
-        raise ParseError(
-            f"The XML of nvidia-smi -q -x cannot be read: {error}.", lines_before + 1, 1
-        ) from error
+        raise ParseError(f"The XML of nvidia-smi -q -x cannot be read: {error}.", lines_before + 1, 1) from error
 
 
 def device_from_element(gpu: ET.Element, index: int) -> dict[str, Any]:
@@ -119,10 +117,7 @@ def device_from_element(gpu: ET.Element, index: int) -> dict[str, Any]:
 
 def _memory(parent: ET.Element, tag: str) -> dict[str, int | None]:
     """The four memory numbers in MiB; None for unified memory, where the driver prints N/A."""
-    return {
-        f"memory_{key}_mib": _mib(_value(parent, f"{tag}/{key}"))
-        for key in ("total", "reserved", "used", "free")
-    }
+    return {f"memory_{key}_mib": _mib(_value(parent, f"{tag}/{key}")) for key in ("total", "reserved", "used", "free")}
 
 
 def _mig_device(item: ET.Element) -> dict[str, Any]:
@@ -147,9 +142,7 @@ def _ecc(gpu: ET.Element) -> dict[str, Any]:
         "retired_pages_pending": _either(
             _switch(gpu, "retired_pages/pending_retirement"), _switch(gpu, "retired_pages/pending_blacklist")
         ),
-        "retired_pages_double_bit": _integer(
-            _value(gpu, "retired_pages/double_bit_retirement/retired_count")
-        ),
+        "retired_pages_double_bit": _integer(_value(gpu, "retired_pages/double_bit_retirement/retired_count")),
     }
 
 
@@ -165,9 +158,7 @@ def _uncorrected(gpu: ET.Element, period: str) -> int | None:
         return total
     parent = gpu.find(f"ecc_errors/{period}")
     found = [
-        _integer(_clean(item.text))
-        for item in (parent if parent is not None else ())
-        if "uncorrectable" in item.tag
+        _integer(_clean(item.text)) for item in (parent if parent is not None else ()) if "uncorrectable" in item.tag
     ]
     known = [number for number in found if number is not None]
     return sum(known) if known else None

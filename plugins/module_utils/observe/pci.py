@@ -76,9 +76,7 @@ def _device(address: str, rest: str) -> PciDevice:
     vendor = codes[1].lower() if codes else None
     if vendor is None:
         vendor = next((number for number, text in _VENDOR_NAMES.items() if name.startswith(text)), None)
-    return PciDevice(
-        normal_address(address) or address, (code or _CLASS_CODES.get(label, "")).lower(), vendor, name
-    )
+    return PciDevice(normal_address(address) or address, (code or _CLASS_CODES.get(label, "")).lower(), vendor, name)
 
 
 def _detail(device: PciDevice, line: str) -> None:

@@ -35,9 +35,7 @@ _SECRETS = (
     (re.compile(r"(<clusterUuid>)[^<]*(</)"), r"\1N/A\2"),
     # amd-smi, rocm-smi
     (
-        re.compile(
-            r'("(?:asic_serial|product_serial|serial_number|uuid|Unique ID|Serial Number)":\s*)"[^"]*"'
-        ),
+        re.compile(r'("(?:asic_serial|product_serial|serial_number|uuid|Unique ID|Serial Number)":\s*)"[^"]*"'),
         r'\1"N/A"',
     ),
     (re.compile(r"((?:Unique ID|Serial Number)\s*:\s*)\S+"), r"\1N/A"),

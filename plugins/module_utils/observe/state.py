@@ -133,8 +133,7 @@ def _told(said: str, files: Mapping[str, str], devices: Sequence[Mapping[str, ob
         return Judgement(
             "cuda",
             NO_PERMISSION,
-            "nvidia-smi may not open the GPU's device files. Run as root, or give the user access "
-            "to /dev/nvidia*.",
+            "nvidia-smi may not open the GPU's device files. Run as root, or give the user access to /dev/nvidia*.",
         )
     return None
 
@@ -177,9 +176,7 @@ def _answer(outputs: Outputs) -> str:
     return next((outputs[name].text for name in names if name in outputs), "")
 
 
-def _empty(
-    said: str, outputs: Outputs, devices: Sequence[Mapping[str, object]], readable: bool
-) -> Judgement | None:
+def _empty(said: str, outputs: Outputs, devices: Sequence[Mapping[str, object]], readable: bool) -> Judgement | None:
     if devices and readable:
         return None
     if not said.strip() and sources.NVIDIA_XML not in outputs:
@@ -225,9 +222,7 @@ def judge_amd(
         )
     hardware = [device for device in pci if device.vendor == AMD and device.kind in ("1200", "0302", "0380")]
     if not pci and any(outputs[name].text.strip() for name in names):
-        return Judgement(
-            "rocm", UNREADABLE, "The answers of amd-smi and rocm-smi name no GPU or cannot be read."
-        )
+        return Judgement("rocm", UNREADABLE, "The answers of amd-smi and rocm-smi name no GPU or cannot be read.")
     if not hardware:
         return None
     asked = [outputs[name] for name in names if outputs[name].status != sources.MISSING]
@@ -244,9 +239,7 @@ def judge_amd(
             NO_TOOL,
             "amdgpu is loaded, but there is neither amd-smi nor rocm-smi. Install ROCm.",
         )
-    return Judgement(
-        "rocm", TOOL_FAILED, "amd-smi and rocm-smi name no GPU although there is one on the PCI bus."
-    )
+    return Judgement("rocm", TOOL_FAILED, "amd-smi and rocm-smi name no GPU although there is one on the PCI bus.")
 
 
 def no_gpu() -> Judgement:

@@ -68,9 +68,7 @@ def host_data(text: str, warnings: list[str]) -> dict[str, Any]:
         "files": {str(path): text for path, text in files.items() if isinstance(text, str)}
         if isinstance(files, dict)
         else {},
-        "limits": {
-            str(name): pair for name, pair in limits.items() if isinstance(pair, list) and _two_numbers(pair)
-        }
+        "limits": {str(name): pair for name, pair in limits.items() if isinstance(pair, list) and _two_numbers(pair)}
         if isinstance(limits, dict)
         else {},
         "shm": shm if isinstance(shm, dict) and isinstance(shm.get("total_mib"), int) else {},

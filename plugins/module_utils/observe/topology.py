@@ -150,16 +150,12 @@ def _warn_of_missing(
     missing = [f"GPU{gpu}" for gpu in columns if gpu not in rows]
     short = [f"GPU{gpu}" for place, gpu in enumerate(columns) if gpu in rows and None in said[place]]
     if missing:
-        warnings.append(
-            f"Rows are missing: {', '.join(missing)}. Their links were taken from the other rows."
-        )
+        warnings.append(f"Rows are missing: {', '.join(missing)}. Their links were taken from the other rows.")
     if short:
         warnings.append(f"Rows are cut or unreadable in part: {', '.join(short)}.")
 
 
-def _symmetric(
-    columns: list[int], said: list[list[str | None]], warnings: list[str]
-) -> list[list[str | None]]:
+def _symmetric(columns: list[int], said: list[list[str | None]], warnings: list[str]) -> list[list[str | None]]:
     size = len(columns)
     result: list[list[str | None]] = [["X" if i == j else None for j in range(size)] for i in range(size)]
     differing: list[str] = []
@@ -176,9 +172,7 @@ def _symmetric(
             elif there is not None and back is not None and there != back:
                 differing.append(f"{name} ({there} and {back})")
     if differing:
-        warnings.append(
-            f"The matrix is not symmetric: {_some(differing)}. The worse link was taken for each pair."
-        )
+        warnings.append(f"The matrix is not symmetric: {_some(differing)}. The worse link was taken for each pair.")
     if unknown:
         warnings.append(f"No link could be read for: {_some(unknown)}.")
     return result
@@ -236,7 +230,5 @@ def _nic_labels(
         return by_header
     if len(nic_rows) == max(counts):
         return list(nic_rows)
-    warnings.append(
-        f"The rows show {max(counts)} NICs, the header {len(by_header)}: the others are left out."
-    )
+    warnings.append(f"The rows show {max(counts)} NICs, the header {len(by_header)}: the others are left out.")
     return by_header

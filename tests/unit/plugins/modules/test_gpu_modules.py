@@ -56,9 +56,7 @@ def test_required_means_a_gpu(capsys: pytest.CaptureFixture[str], tmp_path: Path
         ({"recorded": "/a", "gpu_profile": {"name": "L4"}}, "mutually exclusive"),
     ],
 )
-def test_bad_options_get_a_sentence(
-    capsys: pytest.CaptureFixture[str], options: dict[str, Any], words: str
-) -> None:
+def test_bad_options_get_a_sentence(capsys: pytest.CaptureFixture[str], options: dict[str, Any], words: str) -> None:
     result = run(gpu_info, capsys, **options)
     assert result["failed"] is True
     assert words in result["msg"]

@@ -78,9 +78,7 @@ def test_topology_files_agree_with_the_index() -> None:
         total += 1
         right.update(name for name, agrees in verdict.items() if agrees)
         wrong.extend(f"{entry['file']}: {name}" for name, agrees in verdict.items() if not agrees)
-    score = ", ".join(
-        f"{name} {right[name]}/{total}" for name in ("matrix", "class", "numa", "groups", "nics")
-    )
+    score = ", ".join(f"{name} {right[name]}/{total}" for name in ("matrix", "class", "numa", "groups", "nics"))
     print(f"topology files: {score}")
     for name in ("matrix", "class", "numa", "groups"):
         assert right[name] >= WANTED_SHARE * total, wrong
@@ -94,9 +92,7 @@ def test_xml_files_agree_with_the_index() -> None:
         assert found["driver_version"] == entry["driver"], entry["file"]
         assert found["cuda_version"] == expected["cuda_version"], entry["file"]
         totals = [device["memory_total_mib"] for device in found["devices"]]
-        assert totals == [int(text.split()[0]) if text else None for text in expected["memory_total"]], entry[
-            "file"
-        ]
+        assert totals == [int(text.split()[0]) if text else None for text in expected["memory_total"]], entry["file"]
         assert [len(device["mig_devices"]) for device in found["devices"]] == expected["mig_devices"]
 
 

@@ -49,9 +49,7 @@ GPU_ON_BUS = {
     "/sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",
     "/sys/bus/pci/devices/0000:01:00.0/numa_node": "1\n",
 }
-MODULE_LOADED = {
-    "/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.105.08\n"
-}
+MODULE_LOADED = {"/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.105.08\n"}
 
 
 def test_eight_h100_behind_nvswitch() -> None:
@@ -207,9 +205,7 @@ def test_gpus_without_a_driver_are_seen_on_the_bus() -> None:
 
 
 def test_a_recording_of_lspci_alone_says_what_it_can() -> None:
-    facts = build_facts(
-        {sources.LSPCI: ToolOutput(OK, (HOSTS / "h100-nvswitch/lspci.txt").read_text())}, "recorded"
-    )
+    facts = build_facts({sources.LSPCI: ToolOutput(OK, (HOSTS / "h100-nvswitch/lspci.txt").read_text())}, "recorded")
     assert (facts["accelerator"], facts["state"]) == ("cuda", "unknown")
     assert len(facts["pci_gpus"]) == 8
 
@@ -466,8 +462,6 @@ def test_no_damage_to_any_output_stops_the_facts(data: st.DataObject) -> None:
     text = outputs[name].text.encode()
     start = data.draw(st.integers(0, len(text)))
     damage = data.draw(st.binary(max_size=20))
-    outputs[name] = ToolOutput(
-        OK, (text[:start] + damage + text[start + 5 :]).decode("utf-8", errors="replace")
-    )
+    outputs[name] = ToolOutput(OK, (text[:start] + damage + text[start + 5 :]).decode("utf-8", errors="replace"))
     outputs[sources.HOST] = ToolOutput(OK, data.draw(st.text(max_size=60)))
     json.dumps(build_facts(outputs))

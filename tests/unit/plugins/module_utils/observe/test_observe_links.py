@@ -168,9 +168,7 @@ def test_groups_are_disjoint_of_one_kind_and_cover_what_they_can(
     for size, groups in device_groups(matrix, kinds, nodes).items():
         members = [position for group in groups for position in group]
         assert len(members) == len(set(members))
-        assert all(
-            len(group) == size and len({kinds[position] for position in group}) == 1 for group in groups
-        )
+        assert all(len(group) == size and len({kinds[position] for position in group}) == 1 for group in groups)
         for kind in set(kinds):
             assert sum(kinds[group[0]] == kind for group in groups) == kinds.count(kind) // size
     best = best_level(matrix, kinds)

@@ -27,9 +27,7 @@ XML = (HOSTS / "rtx4090-pcie" / "nvidia-smi-q-x.xml").read_text()
 
 
 def xml(gpu: str, top: str = "") -> str:
-    return (
-        f"<?xml version='1.0' ?><nvidia_smi_log>{top}<gpu id='00000000:01:00.0'>{gpu}</gpu></nvidia_smi_log>"
-    )
+    return f"<?xml version='1.0' ?><nvidia_smi_log>{top}<gpu id='00000000:01:00.0'>{gpu}</gpu></nvidia_smi_log>"
 
 
 def only(text: str) -> dict[str, Any]:
@@ -55,9 +53,7 @@ def test_xml_of_a_whole_host() -> None:
 
 
 def test_unified_memory_is_unknown_not_zero() -> None:
-    device = only(
-        xml("<product_name>NVIDIA GB10</product_name><fb_memory_usage><total>N/A</total></fb_memory_usage>")
-    )
+    device = only(xml("<product_name>NVIDIA GB10</product_name><fb_memory_usage><total>N/A</total></fb_memory_usage>"))
     assert device["memory_total_mib"] is None
 
 
@@ -90,9 +86,7 @@ def test_mig_instances() -> None:
         "<mig_device><index>0</index><gpu_instance_id>2</gpu_instance_id><compute_instance_id>0</compute_instance_id>"
         "<fb_memory_usage><total>40448 MiB</total><free>40423 MiB</free></fb_memory_usage></mig_device>"
     )
-    device = only(
-        xml(f"<mig_mode><current_mig>Enabled</current_mig></mig_mode><mig_devices>{instance}</mig_devices>")
-    )
+    device = only(xml(f"<mig_mode><current_mig>Enabled</current_mig></mig_mode><mig_devices>{instance}</mig_devices>"))
     assert device["mig_mode"] is True
     assert device["mig_devices"][0]["memory_total_mib"] == 40448
     assert device["mig_devices"][0]["memory_used_mib"] is None
@@ -148,10 +142,7 @@ def test_damaged_xml_is_refused_with_its_place(text: str, line: int | None) -> N
 
 
 def test_entities_that_the_text_declares_are_never_expanded() -> None:
-    bomb = (
-        "<!DOCTYPE nvidia_smi_log [<!ENTITY a 'aaaaaaaa'><!ENTITY b '&a;&a;&a;'>]>"
-        + xml("&b;").split("?>")[1]
-    )
+    bomb = "<!DOCTYPE nvidia_smi_log [<!ENTITY a 'aaaaaaaa'><!ENTITY b '&a;&a;&a;'>]>" + xml("&b;").split("?>")[1]
     with pytest.raises(ParseError):
         nvidia_xml.parse_nvidia_xml(bomb)
 
@@ -192,9 +183,7 @@ def test_query_skips_complaints_and_units() -> None:
 
 
 def test_p2p_takes_the_direction_that_does_not_work() -> None:
-    table = p2p.parse_p2p(
-        " \tGPU0\tGPU1\t\n GPU0\tX\tOK\t\n GPU1\tCNS\tX\t\n\nLegend:\n\n  OK   = Status Ok\n"
-    )
+    table = p2p.parse_p2p(" \tGPU0\tGPU1\t\n GPU0\tX\tOK\t\n GPU1\tCNS\tX\t\n\nLegend:\n\n  OK   = Status Ok\n")
     assert table.matrix == [["X", "CNS"], ["CNS", "X"]]
 
 
@@ -273,9 +262,7 @@ def test_rocm_smi_text_tells_links_by_hops() -> None:
 def test_rocm_smi_json_counts_in_mib() -> None:
     card = {"Card Series": "AMD Instinct MI300X", "GFX Version": "gfx942", "PCI Bus": "0000:26:00.0"}
     card.update({"VRAM Total Memory (B)": "206141652992", "VRAM Total Used Memory (B)": "1048576"})
-    found = amd.parse_amd(
-        {"rocm-smi-product.json": json.dumps({"card0": card, "system": {"Driver version": "6.7.0"}})}
-    )
+    found = amd.parse_amd({"rocm-smi-product.json": json.dumps({"card0": card, "system": {"Driver version": "6.7.0"}})})
     device = found["devices"][0]
     assert (device["memory_total_mib"], device["memory_free_mib"]) == (196592, 196591)
     assert found["driver_version"] == "6.7.0"
