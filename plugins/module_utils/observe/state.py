@@ -160,7 +160,7 @@ def _timed_out(outputs: Outputs, devices: Sequence[Mapping[str, object]]) -> Jud
     output = outputs.get(sources.NVIDIA_XML)
     if output is None or output.status != sources.TIMEOUT:
         return None
-    after = f" after {output.seconds:g} s" if output.seconds else ""
+    after = f" after {output.seconds:.0f} s" if output.seconds else ""
     return Judgement(
         "cuda",
         TOOL_TIMEOUT,
