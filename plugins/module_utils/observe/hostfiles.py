@@ -9,6 +9,7 @@ and ``free_mib`` of /dev/shm, or None) and ``limits`` (name to [soft, hard], -1 
 from __future__ import annotations
 
 import os
+import re
 import resource
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,14 @@ PATTERNS = (
     "sys/kernel/security/lockdown",
     "sys/firmware/efi/efivars/SecureBoot-*",
 )
-LINK_PATTERNS = ("sys/class/iommu/*",)
+LINK_PATTERNS = ("sys/class/iommu/*", "sys/class/infiniband/*/device")
 # PCI base classes worth keeping: network 0x02, display 0x03, bridge 0x06 (NVSwitch calls itself one, 0x0680),
 # processing accelerator 0x12 (AMD Instinct). Source: PCI Code and ID Assignment Specification 1.11.
 PCI_CLASSES = ("0x02", "0x03", "0x0680", "0x12")
-PCI_FILES = ("class", "vendor", "device", "numa_node")
-PCI_LINKS = ("driver", "iommu_group")
+PCI_FILES = ("class", "vendor", "device", "numa_node", "iommu_group/type")
+PCI_LINKS = ("driver",)
+# Words of the kernel's command line that matter here; the rest (disks, addresses) is nobody's business.
+_CMDLINE_WORD = re.compile(r"iommu|pci|nvidia|nouveau|amdgpu|modprobe|numa|hugepages|isolcpus|lockdown")
 # A 512-thread host's /proc/cpuinfo is close to a megabyte; its first entries say all that is asked of it.
 SHORTENED = {"proc/cpuinfo": 4096}
 
@@ -51,6 +54,9 @@ def read_host(root: str = "/") -> dict[str, Any]:
     for pattern in PATTERNS:
         for path in sorted(base.glob(pattern)):
             _add(files, base, path, SHORTENED.get(pattern, FILE_LIMIT_BYTES))
+    if "/proc/cmdline" in files:
+        words = files["/proc/cmdline"].split()
+        files["/proc/cmdline"] = " ".join(word for word in words if _CMDLINE_WORD.search(word))
     for pattern in LINK_PATTERNS:
         for path in sorted(base.glob(pattern)):
             _add_link(files, base, path)

@@ -32,7 +32,7 @@ def parse_nvidia_xml(text: str) -> dict[str, Any]:
     skipped. Raises ParseError with line and column where the document itself cannot be read.
     """
     root = _document(text)
-    devices = [_device(gpu, index) for index, gpu in enumerate(root.findall("gpu"))]
+    devices = [device_from_element(gpu, index) for index, gpu in enumerate(root.findall("gpu"))]
     attached = _integer(_value(root, "attached_gpus"))
     warnings: list[str] = []
     if attached is not None and attached != len(devices):
@@ -47,6 +47,16 @@ def parse_nvidia_xml(text: str) -> dict[str, Any]:
         "devices": devices,
         "warnings": warnings,
     }
+
+
+def outside_document(text: str) -> str:
+    """What the tool printed before and after the XML document; all of it where there is no document."""
+    start = text.find("<?xml")
+    start = text.find(f"<{ROOT}") if start < 0 else start
+    end = text.rfind(f"</{ROOT}>")
+    if start < 0:
+        return text
+    return text[:start] + (text[end + len(ROOT) + 3 :] if end > start else "")
 
 
 def _document(text: str) -> ET.Element:
@@ -77,7 +87,8 @@ def _document(text: str) -> ET.Element:
         raise ParseError(f"The XML of nvidia-smi -q -x cannot be read: {error}.", lines_before + 1, 1) from error
 
 
-def _device(gpu: ET.Element, index: int) -> dict[str, Any]:
+def device_from_element(gpu: ET.Element, index: int) -> dict[str, Any]:
+    """One GPU from its element; what it does not hold is None."""
     memory = _memory(gpu, "fb_memory_usage")
     return {
         "index": index,
@@ -128,10 +139,16 @@ def _ecc(gpu: ET.Element) -> dict[str, Any]:
         "row_remap_pending": _switch(gpu, "remapped_rows/remapped_row_pending"),
         "row_remap_failure": _switch(gpu, "remapped_rows/remapped_row_failure"),
         "rows_remapped_uncorrectable": _integer(_value(gpu, "remapped_rows/remapped_row_unc")),
-        "retired_pages_pending": _switch(gpu, "retired_pages/pending_retirement")
-        or _switch(gpu, "retired_pages/pending_blacklist"),
+        "retired_pages_pending": _either(
+            _switch(gpu, "retired_pages/pending_retirement"), _switch(gpu, "retired_pages/pending_blacklist")
+        ),
         "retired_pages_double_bit": _integer(_value(gpu, "retired_pages/double_bit_retirement/retired_count")),
     }
+
+
+def _either(first: bool | None, second: bool | None) -> bool | None:
+    known = [value for value in (first, second) if value is not None]
+    return any(known) if known else None
 
 
 def _uncorrected(gpu: ET.Element, period: str) -> int | None:
