@@ -89,7 +89,7 @@ def nspawn_argv(machine: Machine, systemd: bool) -> list[str]:
         "--settings=no",
         "--boot",
         "--register=no",
-        # With systemd, nspawn asks for a scope of its own, so that the node outlives this session.
+        # With systemd, nspawn asks for a scope of its own for the node.
         *([] if systemd else ["--keep-unit"]),
         f"--network-bridge={machine.bridge}",
         "--resolv-conf=off",
@@ -128,7 +128,11 @@ def boot(machine: Machine) -> subprocess.Popen[bytes]:
     """Start the node in a session of its own. Raises NodeError when its control groups cannot be made."""
     systemd = booted_by_systemd()
     argv = nspawn_argv(machine, systemd)
-    if not systemd:
+    if systemd:
+        # Out of the session's or the service's own group, so that nspawn does not end with it.
+        scope = f"--unit={machine.machine}-nspawn.scope"
+        argv = ["systemd-run", "--scope", "--quiet", "--collect", "--slice=machine", scope, *argv]
+    else:
         groups = _own_control_groups(machine.machine)
         try:
             for group in groups:
