@@ -19,7 +19,8 @@ from testinfra.host import Host
 ROOT = Path(__file__).resolve().parents[3]
 SCENARIO = Path(__file__).resolve().parents[1]
 NODES = ROOT / ".nodes" / "molecule" / "hosts.yml"
-VARIABLES = SCENARIO / "inventory" / "group_vars" / "all.yml"
+MODEL = NODES.parent / "model"
+VARIABLES = SCENARIO / "vars" / "instances.yml"
 SECONDS_TO_LOAD = 180
 
 
@@ -55,10 +56,9 @@ def run_playbook(
     cwd: Path = ROOT,
     environment: Mapping[str, str] | None = None,
 ) -> Run:
-    """Run a playbook against the node of the scenario, with its inventory and extra variables."""
-    command = ["ansible-playbook", "-i", str(NODES), "-i", str(SCENARIO / "inventory"), *arguments]
-    if extra:
-        command += ["--extra-vars", json.dumps(extra)]
+    """Run a playbook against the node of the scenario, with its variables and those of a test."""
+    variables = {"deploy_model": str(MODEL), **(extra or {})}
+    command = ["ansible-playbook", "-i", str(NODES), "-e", f"@{VARIABLES}", "-e", json.dumps(variables), *arguments]
     done = subprocess.run(
         command,
         cwd=cwd,

@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import NODES, ROOT, ask, remove_instances, run_playbook
+from conftest import MODEL, ROOT, ask, remove_instances, run_playbook
 from testinfra.host import Host
 
 NAME = "from-hub"
-MODEL = NODES.parent / "model"
 
 
 @pytest.fixture

@@ -129,7 +129,10 @@ CHECKS: Mapping[str, tuple[Any, str]] = {
         lambda v: isinstance(v, str) and (v.startswith("/") or bool(HUB_ID.fullmatch(v))),
         "an absolute path on the host, or a hub id such as Qwen/Qwen3-8B",
     ),
-    "folder": (lambda v: isinstance(v, str) and bool(v), "a folder on the control node"),
+    "folder": (
+        lambda v: isinstance(v, str) and v.startswith("/"),
+        "the absolute path of a folder on the control node, such as {{ inventory_dir }}/models/x",
+    ),
     "text": (lambda v: isinstance(v, str) and bool(v) and "\n" not in v, "a line of text"),
     "gpus": (_gpus, "auto, a count of GPUs, or a list of different GPU indexes such as [0, 1]"),
     "port": (lambda v: _whole(v) and 1 <= v <= 65535, "a port from 1 to 65535"),

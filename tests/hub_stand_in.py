@@ -1,0 +1,209 @@
+"""A stand-in for the Hugging Face Hub that serves model folders of this machine over real HTTP.
+
+The Hub itself cannot be asked in tests. This plays the part of its documented interface that huggingface_hub uses to
+read and to download a model (https://huggingface.co/docs/hub/api, and huggingface_hub/utils/_http.py for the errors):
+
+- ``GET /api/models/<org>/<name>[/revision/<revision>]``: the commit (``sha``) and the files with their sizes
+- ``GET /api/models/<org>/<name>/tree/<revision>``: the files, as ``hf download`` lists them
+- ``HEAD`` and ``GET /<org>/<name>/resolve/<revision>/<file>``: a file, with ``ETag`` and ``X-Repo-Commit``, from the
+  byte that a ``Range`` asks for
+- errors by ``X-Error-Code``: ``RepoNotFound``, ``RevisionNotFound``, ``EntryNotFound`` (404), ``GatedRepo`` (403)
+
+A folder ``<org>/<name>`` is a model; its only branch is ``main``, and its commit is computed from its files. A file
+``.gated`` in it makes the model gated: its list can be read and its files cannot, as on the Hub. A file
+``.forbidden`` makes every file of it end in a bare 403, as behind a proxy that refuses.
+
+    python tests/hub_stand_in.py --folder DIR --port 8081 [--host 127.0.0.1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+API = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)(?:/(?P<view>revision|tree)/(?P<revision>[^/]+))?/?")
+FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+RANGE = re.compile(r"bytes=(\d+)-")
+BRANCH = "main"
+
+
+class Refused(Exception):
+    """An answer other than success; ``code`` is what the Hub says in ``X-Error-Code``."""
+
+    def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+def _files(model: Path) -> dict[str, Path]:
+    """The files that a model offers, by their names; those that begin with a dot are instructions to this server."""
+    found = (path for path in sorted(model.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return {str(path.relative_to(model)): path for path in found}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def commit_of(model: Path) -> str:
+    """Return 40 hexadecimal digits that change with any file of a model."""
+    text = "\n".join(f"{name} {_digest(path)}" for name, path in _files(model).items())
+    return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+
+class Hub(ThreadingHTTPServer):
+    """The server; ``asked`` lists method and path of every request that it got."""
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path, host: str, port: int) -> None:
+        super().__init__((host, port), Handler)
+        self.folder = folder
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        """What ``HF_ENDPOINT`` should be."""
+        return f"http://{self.server_address[0]!s}:{self.server_address[1]}"
+
+    def model(self, name: str, revision: str | None) -> tuple[Path, str]:
+        """Find a model's folder and its commit, or refuse as the Hub does."""
+        folder = self.folder / name
+        if folder.parent.parent != self.folder or ".." in folder.parts or not folder.is_dir():
+            raise Refused(HTTPStatus.NOT_FOUND, "RepoNotFound", "Repository not found")
+        commit = commit_of(folder)
+        if revision not in (None, BRANCH, commit):
+            raise Refused(HTTPStatus.NOT_FOUND, "RevisionNotFound", f"Invalid rev id: {revision}")
+        return folder, commit
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        """Answer without the body."""
+        self.answer(with_body=False)
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.answer(with_body=True)
+
+    def answer(self, with_body: bool) -> None:
+        """Find out what is asked for."""
+        path = unquote(urlsplit(self.path).path)
+        self.server.asked.append(f"{self.command} {path}")
+        try:
+            if match := API.fullmatch(path):
+                self.say_json(self.describe(**match.groupdict()), with_body)
+            elif match := FILE.fullmatch(path):
+                self.say_file(**match.groupdict(), with_body=with_body)
+            else:
+                raise Refused(HTTPStatus.NOT_FOUND, "", "Not found")
+        except Refused as refused:
+            headers = {"X-Error-Code": refused.code, "X-Error-Message": str(refused)}
+            self.say_json({"error": str(refused)}, with_body, refused.status, headers)
+
+    def describe(self, model: str, view: str | None, revision: str | None) -> Any:
+        """Answer a question about a model."""
+        folder, commit = self.server.model(model, revision)
+        files = _files(folder)
+        if view == "tree":
+            return [
+                {"type": "file", "path": name, "size": path.stat().st_size, "oid": _digest(path)[:40]}
+                for name, path in files.items()
+            ]
+        siblings = [{"rfilename": name, "size": path.stat().st_size} for name, path in files.items()]
+        gated = "manual" if (folder / ".gated").exists() else False
+        return {"id": model, "sha": commit, "private": False, "gated": gated, "siblings": siblings}
+
+    def say_file(self, model: str, revision: str, file: str, with_body: bool) -> None:
+        """Send a file of a model, or refuse."""
+        folder, commit = self.server.model(model, revision)
+        if (folder / ".gated").exists():
+            raise Refused(HTTPStatus.FORBIDDEN, "GatedRepo", f"Access to model {model} is restricted")
+        if (folder / ".forbidden").exists():
+            raise Refused(HTTPStatus.FORBIDDEN, "", "Forbidden by the proxy")
+        path = _files(folder).get(file)
+        if path is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "EntryNotFound", "Entry not found")
+        size = path.stat().st_size
+        asked = RANGE.fullmatch(self.headers.get("Range", ""))
+        begin = min(int(asked[1]), size) if asked else 0
+        self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
+        if asked:
+            self.send_header("Content-Range", f"bytes {begin}-{size - 1}/{size}")
+        self.send_header("Content-Length", str(size - begin))
+        self.send_header("ETag", f'"{_digest(path)}"')
+        self.send_header("X-Repo-Commit", commit)
+        self.end_headers()
+        if with_body:
+            with path.open("rb") as stream:
+                stream.seek(begin)
+                shutil.copyfileobj(stream, self.wfile)
+
+    def say_json(
+        self,
+        answer: Any,
+        with_body: bool,
+        status: HTTPStatus = HTTPStatus.OK,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Send JSON."""
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
+        """Say nothing: the tests look at ``asked``."""
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Hub]:
+    """Serve a folder on a free port of this machine for as long as the context lasts."""
+    server = Hub(folder, "127.0.0.1", 0)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def main() -> None:
+    """Serve until it is stopped."""
+    parser = argparse.ArgumentParser(description="Serves model folders as the Hugging Face Hub would.")
+    parser.add_argument("--folder", type=Path, required=True, help="holds <org>/<name>/ for each model")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    wanted = parser.parse_args()
+    if not wanted.folder.is_dir():
+        parser.error(f"{wanted.folder} is not a folder.")
+    with Hub(wanted.folder.resolve(), wanted.host, wanted.port) as server:
+        print(f"HF_ENDPOINT={server.url} serves {wanted.folder}", flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""The filters, called as Ansible calls them: with tagged and lazy values, in its own templating."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleError
+
+from tests.unit.samples import QWEN3_06B, cpu_host
+from tests.unit.templating import load_trusted, render
+
+INVENTORY = """\
+first_port: 9000
+folder: /srv/models
+vllm_models:
+  - name: chat
+    model: "{{ folder }}/chat"
+    port: "{{ first_port }}"
+    tensor_parallel_size: 2
+    environment:
+      GREETING: "costs $5"
+  - name: "{{ 'em' ~ 'bed' }}"
+    model: "{{ folder }}/embed"
+    gpu_memory_utilization: 0.5
+    extra_args: {seed: 0, compilation-config: {level: 3}}
+"""
+
+
+@pytest.fixture
+def variables(tmp_path: Path) -> dict[str, Any]:
+    """An inventory with templates in it, and the facts of a host."""
+    (tmp_path / "vars.yml").write_text(INVENTORY, encoding="utf-8")
+    facts = {"gpu_facts": cpu_host(), "model_facts": {"chat": QWEN3_06B, "embed": QWEN3_06B}}
+    return {**load_trusted(tmp_path / "vars.yml"), **facts}
+
+
+def plain_all_through(value: Any) -> bool:
+    """Whether a value holds only what Ansible can store: no tuple, no class of our own."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain_all_through(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(plain_all_through, value))
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
+def test_instance_problems(variables: dict[str, Any]) -> None:
+    text = "{{ vllm_models | gpufleet.vllm.instance_problems }}"
+    assert render(text, variables) == []
+    variables["vllm_models"][0]["prot"] = 1
+    assert render(text, variables) == [
+        "vllm_models[0] (chat) has the unknown field 'prot': did you mean 'port'? "
+        "Other options of vllm serve go under 'extra_args'."
+    ]
+    (said,) = render("{{ nothing | default([]) | gpufleet.vllm.instance_problems }}", variables)
+    assert said.startswith("There are no models to serve")
+
+
+def test_parallel_layout(variables: dict[str, Any]) -> None:
+    text = (
+        "{{ vllm_models | gpufleet.vllm.parallel_layout("
+        "gpu_facts=gpu_facts, model_facts=model_facts, model_root='/var/lib/vllm/models') }}"
+    )
+    chat, embed = found = render(text, variables)
+    assert plain_all_through(found)
+    assert json.dumps(found) == json.dumps(render(text, variables))
+    assert chat["rejected"] is None
+    assert chat["environment"] == {"VLLM_CPU_OMP_THREADS_BIND": "0,1|2,3", "GREETING": "costs $5"}
+    assert (chat["model"], chat["port"]) == ("/srv/models/chat", 9000)
+    assert embed["name"] == "embed"
+    assert embed["serve_args"]["compilation-config"] == {"level": 3}
+    assert embed["serve_args"]["gpu-memory-utilization"] == 0.5
+
+
+def test_the_sentences_of_a_layout_can_be_picked(variables: dict[str, Any]) -> None:
+    variables["model_facts"] = {"chat": {"problem": "It is not there."}, "embed": QWEN3_06B}
+    text = (
+        "{{ vllm_models | gpufleet.vllm.parallel_layout(gpu_facts=gpu_facts, model_facts=model_facts)"
+        " | map(attribute='rejected') | select('string') | list }}"
+    )
+    assert render(text, variables) == ["chat: It is not there."]
+
+
+def test_port_problems(variables: dict[str, Any]) -> None:
+    layouts = [{"name": "chat", "port": 9000, "unit": "vllm@chat.service"}]
+    listeners = [{"port": 9000, "pid": 7, "process": "nginx", "unit": "nginx.service"}]
+    text = "{{ layouts | gpufleet.vllm.port_problems(listeners) }}"
+    assert render(text, {"layouts": layouts, "listeners": []}) == []
+    assert render(text, {"layouts": layouts, "listeners": listeners}) == [
+        "chat: port 9000 is already in use by nginx (pid 7, nginx.service). "
+        "Give the instance another 'port', or stop what holds it."
+    ]
+
+
+@pytest.mark.parametrize(("version", "count"), [("3.11.2", 0), ("3.9.2", 1)])
+def test_engine_problems(version: str, count: int) -> None:
+    host = {
+        "paths": {"/o": {"exists": False, "free_mib": 100}, "/o/r": {"exists": False, "free_mib": 100}},
+        "python": {"version": version, "problem": None},
+    }
+    text = (
+        "{{ host | gpufleet.vllm.engine_problems(root='/o', release='/o/r', python='/usr/bin/python3',"
+        " python_range=range, disk_mib=need) }}"
+    )
+    found = render(text, {"host": host, "range": ["3.11", "3.15"], "need": "100"})
+    assert len(found) == count
+    assert len(render(text, {"host": host, "range": ["3.11", "3.15"], "need": 101})) == count + 1
+
+
+@pytest.mark.parametrize(("value", "quoted"), [("costs $5", r'"costs \$5"'), (7, '"7"'), ("größe", '"größe"')])
+def test_systemd_quote(value: Any, quoted: str) -> None:
+    assert render("{{ value | gpufleet.vllm.systemd_quote }}", {"value": value}) == quoted
+
+
+def test_systemd_quote_refuses_with_a_sentence() -> None:
+    with pytest.raises(AnsibleError, match="which systemd refuses in an environment; take it out"):
+        render("{{ value | gpufleet.vllm.systemd_quote }}", {"value": "a\x00b"})

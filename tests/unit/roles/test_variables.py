@@ -1,0 +1,79 @@
+"""The variables of the roles, and what is documented of them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances
+
+from tests.unit.samples import CHECKOUT
+
+ROLES = sorted(CHECKOUT.glob("roles/*"), key=lambda path: path.name)
+# Options that a role has no default for: these are a person's to write.
+WITHOUT_DEFAULT = {"layout": {"vllm_models"}}
+
+
+def load(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.exists() else {}
+
+
+def specs(role: Path) -> dict[str, Any]:
+    found: dict[str, Any] = load(role / "meta/argument_specs.yml")["argument_specs"]
+    return found
+
+
+def computed(value: object) -> bool:
+    return "{{" in str(value)
+
+
+def test_there_are_roles() -> None:
+    assert {"engine", "layout", "model", "serve", "warmup"} <= {role.name for role in ROLES}
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+class TestRole:
+    def test_every_default_is_documented_and_every_option_has_one(self, role: Path) -> None:
+        defaults, options = load(role / "defaults/main.yml"), specs(role)["main"]["options"]
+        assert set(options) - WITHOUT_DEFAULT.get(role.name, set()) == set(defaults)
+        documented = {name: option["default"] for name, option in options.items() if "default" in option}
+        assert documented == {name: value for name, value in defaults.items() if not computed(value)}
+
+    def test_names_begin_with_the_role(self, role: Path) -> None:
+        assert all(name.startswith(f"{role.name}_") for name in load(role / "defaults/main.yml"))
+        assert all(name.startswith(f"__{role.name}_") for name in load(role / "vars/main.yml"))
+
+    def test_every_entry_point_is_a_file_of_tasks(self, role: Path) -> None:
+        for name, entry in specs(role).items():
+            assert (role / "tasks" / f"{name}.yml").exists()
+            assert entry["description"]
+
+    def test_every_private_name_is_set_somewhere(self, role: Path) -> None:
+        texts = [path.read_text(encoding="utf-8") for path in role.rglob("*") if path.is_file()]
+        used = {name for text in texts for name in re.findall(rf"\b__{role.name}_\w+", text)}
+        pattern = rf"^ *(?:register: |loop_var: )?(__{role.name}_\w+)(?::|$)"
+        made = {name for text in texts for name in re.findall(pattern, text, re.MULTILINE)}
+        assert used == made
+
+
+def described_models() -> list[str]:
+    option = specs(CHECKOUT / "roles/layout")["main"]["options"]["vllm_models"]
+    return [text for text in option["description"] if text.startswith("C(")]
+
+
+def test_vllm_models_is_documented_field_by_field() -> None:
+    names = [match[1] for text in described_models() if (match := re.match(r"C\((\w+)\) \(", text))]
+    assert len(names) == len(described_models())
+    assert names == list(instances.FIELDS)
+
+
+def test_the_documented_defaults_of_vllm_models_are_the_real_ones() -> None:
+    made = instances.Instance(name="a", model="/m")
+    for text in described_models():
+        match = re.match(r"C\((\w+)\) \(.*?default V\(([^)]*)\)", text)
+        if match:
+            real = getattr(made, match[1])
+            assert match[2] == ("auto" if real is None else str(real)), match[1]
