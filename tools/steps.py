@@ -79,5 +79,5 @@ def stream(argv: Sequence[str], *, environment: Mapping[str, str] | None = None,
             if show:
                 print(f"    {line}", flush=True)
     if process.returncode != 0:
-        said = "" if show else "\n    " + "\n    ".join(tail)
+        said = " The reason is above." if show else "\n    " + "\n    ".join(tail)
         raise NodeError(f"`{argv[0]}` failed with exit status {process.returncode}.{said}")

@@ -249,12 +249,9 @@ class Fleet:
         print(f"{name}: booted, {said or 'no answer over ssh'}", flush=True)
         if said == "running" or (said and not must_run):
             return
-        failed = run(
-            [*ssh, "systemctl --failed --plain --no-legend; journalctl -b -p err -n 8 --no-pager"],
-            check=False,
-        )
+        failed = run([*ssh, "systemctl --failed --plain --no-legend"], check=False)
         node = load(self.folder).nodes[name]
-        console = machine.console_tail(self._machine(name, node.suite, node.binds))
+        console = machine.last_words(self._machine(name, node.suite, node.binds))
         raise NodeError(f"Node {name} came up as {said or 'unreachable over ssh'!r}:\n{failed}{console}")
 
     def _write(self, state: State) -> None:

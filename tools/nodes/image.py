@@ -24,6 +24,8 @@ PACKAGES = (
     "systemd",
     "systemd-sysv",
 )
+# Characters of an output line that are shown: mmdebstrap names every package of a failed command.
+_LINE = 200
 # Run by mmdebstrap with the image's root as $1. Every node gets its own keys and machine-id.
 _CUSTOMIZE = (
     'chroot "$1" systemctl enable systemd-networkd.service',
@@ -131,7 +133,7 @@ def _stream(argv: list[str]) -> None:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            tail = [*tail[-14:], line.rstrip()]
+            tail = [*tail[-14:], line.rstrip()[:_LINE]]
             if line.startswith("I: ") and "hook" not in line:
                 print(f"  {time.monotonic() - begun:5.1f} s  {line[3:].rstrip()}", flush=True)
     if process.returncode != 0:

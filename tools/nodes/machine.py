@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tools.nodes.errors import NodeError
 from tools.nodes.host import booted_by_systemd
+from tools.nodes.shell import run
 
 _BOOT_S = 120
 _POWEROFF_S = 20
@@ -87,7 +89,7 @@ def nspawn_argv(machine: Machine, systemd: bool) -> list[str]:
         "--settings=no",
         "--boot",
         "--register=no",
-        # With systemd, nspawn asks for a scope of its own, so that the node outlives this session.
+        # With systemd, nspawn asks for a scope of its own for the node.
         *([] if systemd else ["--keep-unit"]),
         f"--network-bridge={machine.bridge}",
         "--resolv-conf=off",
@@ -126,7 +128,11 @@ def boot(machine: Machine) -> subprocess.Popen[bytes]:
     """Start the node in a session of its own. Raises NodeError when its control groups cannot be made."""
     systemd = booted_by_systemd()
     argv = nspawn_argv(machine, systemd)
-    if not systemd:
+    if systemd:
+        # Out of the session's or the service's own group, so that nspawn does not end with it.
+        scope = f"--unit={machine.machine}-nspawn.scope"
+        argv = ["systemd-run", "--scope", "--quiet", "--collect", "--slice=machine", scope, *argv]
+    else:
         groups = _own_control_groups(machine.machine)
         try:
             for group in groups:
@@ -251,18 +257,32 @@ def wait_for_ssh(machine: Machine, address: str, process: subprocess.Popen[bytes
         if process.poll() is not None:
             raise NodeError(
                 f"Node {machine.hostname} ended while booting (nspawn's exit status {process.returncode}).\n"
-                f"{console_tail(machine)}"
+                f"{last_words(machine)}"
             )
         with contextlib.suppress(OSError), socket.create_connection((address, 22), timeout=1):
             return
         time.sleep(0.2)
     raise NodeError(
-        f"Node {machine.hostname} did not listen on {address}:22 within {_BOOT_S} s.\n{console_tail(machine)}"
+        f"Node {machine.hostname} did not listen on {address}:22 within {_BOOT_S} s.\n{last_words(machine)}"
     )
 
 
-def console_tail(machine: Machine) -> str:
-    """The last lines of the node's console and where all of it is."""
-    text = machine.log.read_text(errors="replace") if machine.log.exists() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()][-8:]
-    return f"Last lines of {machine.log}:\n  " + "\n  ".join(lines or ["(empty)"])
+def last_words(machine: Machine) -> str:
+    """The last lines of the node's console and of its journal, with where all of each is."""
+    console = machine.log.read_text(errors="replace") if machine.log.exists() else ""
+    journal = ["journalctl", f"--root={machine.root}", "--quiet", "--no-pager", "--output=short"]
+    said = run([*journal, "--priority=warning"], check=False) if shutil.which("journalctl") else ""
+    return "\n".join(
+        [
+            f"Last lines of {machine.log}:",
+            *_last_lines(console),
+            f"Last warnings of `{' '.join(journal[:2])}`:",
+            *_last_lines(said),
+        ]
+    )
+
+
+def _last_lines(text: str) -> list[str]:
+    """The last eight lines that are not empty, indented."""
+    lines = [f"  {line.strip()}" for line in text.splitlines() if line.strip()][-8:]
+    return lines or ["  (none)"]

@@ -195,7 +195,15 @@ def apt_sources(suite: str, own_suite: str, targets: str) -> list[str]:
 def name_servers(resolv_conf: str) -> list[str]:
     """Name servers in a resolv.conf that another network namespace could reach."""
     servers = re.findall(r"^nameserver\s+(\S+)", resolv_conf, re.MULTILINE)
-    return [server for server in servers if not ipaddress.ip_address(server.split("%")[0]).is_loopback]
+    return [server for server in servers if _is_reachable(server.split("%")[0])]
+
+
+def _is_reachable(server: str) -> bool:
+    """Whether the text is an address outside the loopback network."""
+    try:
+        return not ipaddress.ip_address(server).is_loopback
+    except ValueError:
+        return False
 
 
 def node_resolv_conf(texts: Sequence[str]) -> str:
