@@ -39,7 +39,7 @@ options:
         C(nvidia-smi-version.txt), C(nvidia-smi-query-compute-apps.csv), C(lspci.txt), C(lscpu.txt),
         C(numactl-H.txt), C(modinfo-nvidia.txt), C(systemctl-show.txt) and C(host.json). A folder that has
         only some of them gives the facts that these support.
-      - The playbook P(gpufleet.vllm.record#playbook) writes such a folder.
+      - The playbook C(gpufleet.vllm.record) writes such a folder.
     type: path
   gpu_profile:
     description:

@@ -10,7 +10,7 @@ version_added: 0.1.0
 description:
   - Runs the tools that M(gpufleet.vllm.gpu_info) runs and returns their outputs as files.
   - Serial numbers are removed, and every UUID is replaced by a number that is the same in all files.
-  - Use the playbook P(gpufleet.vllm.record#playbook) to write the files into a folder.
+  - Use the playbook C(gpufleet.vllm.record) to write the files into a folder.
 author: The gpufleet.vllm maintainers (@gpufleet)
 options:
   timeout:

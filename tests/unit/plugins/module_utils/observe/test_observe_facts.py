@@ -454,6 +454,35 @@ def test_facts_have_one_shape_whatever_the_host() -> None:
         json.dumps(facts)
 
 
+def reordered(outputs: Outputs, order: list[int]) -> Outputs:
+    """The same host, whose tools list its GPUs in another order."""
+    head, *gpus = outputs[sources.NVIDIA_XML].text.split("<gpu ")
+    last = gpus[-1].index("</gpu>") + len("</gpu>")
+    bodies = [*gpus[:-1], gpus[-1][:last]]
+    xml = head + "".join(f"<gpu {bodies[number]}" for number in order) + gpus[-1][last:]
+    texts = {sources.NVIDIA_XML: xml}
+    for name, skipped in ((sources.NVIDIA_LIST, 0), (sources.NVIDIA_QUERY, 1)):
+        lines = outputs[name].text.splitlines()
+        texts[name] = "\n".join(lines[:skipped] + [lines[skipped + number] for number in order]) + "\n"
+    for name in (sources.NVIDIA_TOPOLOGY, sources.NVIDIA_P2P):
+        lines = outputs[name].text.replace("\x1b[4m", "").replace("\x1b[0m", "").splitlines()
+        cells = [line.split("\t") for line in lines[: len(order) + 1]]
+        rows = [cells[0], *(cells[number + 1] for number in order)]
+        table = [[row[0], *(row[number + 1] for number in order), *row[len(order) + 1 :]] for row in rows]
+        texts[name] = "\n".join(["\t".join(row) for row in table] + lines[len(order) + 1 :]) + "\n"
+    return {**outputs, **{name: ToolOutput(OK, text) for name, text in texts.items()}}
+
+
+@given(data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_the_order_in_which_gpus_are_listed_changes_nothing(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(["mixed", "a100-pairs"]))
+    outputs = read_recording(str(HOSTS / name))
+    order = data.draw(st.permutations(range(4)))
+    assert build_facts(reordered(outputs, order))["link_groups"] == build_facts(outputs)["link_groups"]
+    assert build_facts(reordered(outputs, order)) == build_facts(outputs)
+
+
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
 def test_no_damage_to_any_output_stops_the_facts(data: st.DataObject) -> None:
