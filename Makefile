@@ -1,6 +1,6 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit molecule test build clean
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit molecule test bench build clean
 
 PYTHON ?= python3
 MODEL ?=
@@ -44,6 +44,9 @@ molecule: venv ## Every scenario on nodes made here (SCENARIOS="one two" for som
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
 
 test: lint docs-lint unit molecule ## All of the above
+
+bench: venv ## Time that reading the outputs of a 16-GPU host takes
+	python tests/bench/bench_observe.py
 
 build: venv ## The collection as a tar file, in build/
 	ansible-galaxy collection build --force --output-path build

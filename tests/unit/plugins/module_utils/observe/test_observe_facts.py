@@ -494,3 +494,20 @@ def test_no_damage_to_any_output_stops_the_facts(data: st.DataObject) -> None:
     outputs[name] = ToolOutput(OK, (text[:start] + damage + text[start + 5 :]).decode("utf-8", errors="replace"))
     outputs[sources.HOST] = ToolOutput(OK, data.draw(st.text(max_size=60)))
     json.dumps(build_facts(outputs))
+
+
+def test_a_real_h200_in_a_virtual_machine() -> None:
+    """Recorded with playbooks/record.yml on 2026-11-23; the virtual machine's memory grows as it is used."""
+    facts = recorded("h200-vm")
+    assert (facts["state"], facts["accelerator"], facts["interconnect"]) == ("ready", "cuda", "none")
+    assert (facts["driver_version"], facts["cuda_version"]) == ("580.159.04", "13.0")
+    (device,) = facts["devices"]
+    assert (device["name"], device["compute_capability"], device["numa_node"]) == ("NVIDIA H200", "9.0", 0)
+    assert (device["memory_total_mib"], device["memory_used_mib"]) == (143771, 0)
+    # the driver rounds each to a MiB
+    assert abs(device["memory_free_mib"] + device["memory_reserved_mib"] - device["memory_total_mib"]) <= 1
+    assert device["virtualization_mode"] == "Pass-Through"
+    assert device["nvlink"] is None, "the tool ran and said nothing"
+    assert facts["shm_total_mib"] == 131072
+    assert facts["numa_nodes"][0]["memory_total_mib"] < facts["memory_total_mib"]
+    assert [entry["check"] for entry in facts["readiness"] if entry["state"] == "warn"] == ["open_files"]
