@@ -261,7 +261,7 @@ def main() -> int:
     os.chdir(CHECKOUT)
     try:
         Quickstart(options.inventory or OWN_INVENTORY, options.model).run()
-    except NodeError as error:
+    except (NodeError, OSError) as error:
         print(f"quickstart: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

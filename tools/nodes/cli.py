@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _down(fleet, options)
         else:
             print("\n".join(fleet.status()))
-    except NodeError as error:
+    except (NodeError, OSError) as error:
         print(f"node.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -114,7 +114,7 @@ class Fleet:
         Raises NodeError for a name that the fleet does not have.
         """
         if not self.folder.exists():
-            return self._remove_fleet([]) if not unwanted else []
+            return self._remove_fleet([])
         with locked(self.folder, f"Waiting for another run on fleet {self.names.fleet}"):
             present = self._present()
             for name in unwanted:

@@ -32,7 +32,7 @@ def locked(folder: Path, waiting: str) -> Iterator[None]:
     """Hold an exclusive lock on an existing folder; says `waiting` once when another run holds it.
 
     The lock is on the folder itself, so no lock file is left. A folder that was removed while we
-    waited raises FileNotFoundError.
+    waited raises NodeError.
     """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -41,8 +41,8 @@ def locked(folder: Path, waiting: str) -> Iterator[None]:
         except BlockingIOError:
             print(waiting, flush=True)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if not os.path.samestat(os.fstat(handle), folder.stat()):
-            raise FileNotFoundError(folder)
+        if not folder.exists() or not os.path.samestat(os.fstat(handle), folder.stat()):
+            raise NodeError(f"{folder} was removed by the run that was waited for. Run the command again.")
         yield
     finally:
         os.close(handle)

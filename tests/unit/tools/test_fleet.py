@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import fcntl
+import os
 import shlex
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from tools.nodes.image import Recipe, remove_tree
 from tools.nodes.machine import Bind
 from tools.nodes.names import fleet_names
 from tools.nodes.root import write
+from tools.nodes.shell import locked
 
 NODES = {"n1": inventory.Access("10.208.1.2", "ssh-ed25519 AAAA")}
 
@@ -156,3 +160,20 @@ def test_down_wants_names_or_all(capsys: pytest.CaptureFixture[str]) -> None:
 def test_status_of_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--fleet", "no-such-fleet"]) == 0
     assert capsys.readouterr().out == "Fleet no-such-fleet has no nodes.\n"
+
+
+def test_a_folder_removed_while_waiting_is_met_with_a_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    other = os.open(folder, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+
+    def release() -> None:
+        folder.rmdir()
+        os.close(other)
+
+    timer = threading.Timer(0.2, release)
+    timer.start()
+    with pytest.raises(NodeError, match="was removed by the run that was waited for"), locked(folder, "waiting"):
+        pass
+    timer.join()
