@@ -16,23 +16,19 @@ from typing import Any
 
 MIB = 1024 * 1024
 FILE_LIMIT_BYTES = 256 * 1024
+# Nothing here asks a GPU: /proc/driver/nvidia/gpus does, and reading it can hang with the driver.
 PATTERNS = (
     "proc/meminfo",
     "proc/cmdline",
     "proc/modules",
     "proc/cpuinfo",
     "proc/driver/nvidia/version",
-    "proc/driver/nvidia/params",
-    "proc/driver/nvidia/gpus/*/information",
     "proc/driver/nvidia-nvswitch/devices/*",
     "sys/devices/system/node/node*/cpulist",
     "sys/devices/system/node/node*/meminfo",
     "sys/module/nouveau/initstate",
-    "sys/module/nvidia/version",
-    "sys/module/nvidia/taint",
     "sys/module/amdgpu/version",
     "sys/module/amdgpu/initstate",
-    "sys/kernel/security/lockdown",
     "sys/firmware/efi/efivars/SecureBoot-*",
 )
 LINK_PATTERNS = ("sys/class/iommu/*", "sys/class/infiniband/*/device")

@@ -73,6 +73,8 @@ def judge_nvidia(
         )
     if all(output.status == sources.MISSING for output in asked):
         return _without_tool(hardware, files)
+    if _is_stray(said, pci, hardware, files, devices):
+        return None
     return (
         _told(said, files, devices)
         or _lost(said, devices)
@@ -99,6 +101,19 @@ def _without_tool(hardware: Sequence[PciDevice], files: Mapping[str, str]) -> Ju
             "driver is installed. Install one, for example with the role gpufleet.vllm.cuda, and reboot.",
         )
     return None
+
+
+def _is_stray(
+    said: str,
+    pci: Sequence[PciDevice],
+    hardware: Sequence[PciDevice],
+    files: Mapping[str, str],
+    devices: Sequence[Mapping[str, object]],
+) -> bool:
+    """Whether nvidia-smi is only left over on a host whose PCI bus shows no NVIDIA GPU."""
+    if devices or hardware or not pci or "/proc/driver/nvidia/version" in files:
+        return False
+    return bool(re.search(r"couldn't communicate with the nvidia driver|no devices were found", said, re.IGNORECASE))
 
 
 def _said(name: str, output: sources.ToolOutput) -> str:

@@ -49,6 +49,11 @@ GPU_ON_BUS = {
     "/sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",
     "/sys/bus/pci/devices/0000:01:00.0/numa_node": "1\n",
 }
+NETWORK_ON_BUS = {
+    "/sys/bus/pci/devices/0000:00:03.0/class": "0x020000\n",
+    "/sys/bus/pci/devices/0000:00:03.0/vendor": "0x1af4\n",
+}
+NO_DRIVER = "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.\n"
 MODULE_LOADED = {"/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.105.08\n"}
 
 
@@ -158,6 +163,14 @@ def failed(text: str, code: int = 9) -> ToolOutput:
     ("outputs", "accelerator", "state", "words"),
     [
         (host(), "cpu", "ready", "the CPU is the accelerator"),
+        (host(NETWORK_ON_BUS, NVIDIA_XML=failed(NO_DRIVER)), "cpu", "ready", "the CPU is the accelerator"),
+        (host(GPU_ON_BUS, NVIDIA_XML=failed(NO_DRIVER)), "cuda", "driver_failed", "dkms status"),
+        (
+            host({**NETWORK_ON_BUS, **MODULE_LOADED}, NVIDIA_XML=failed(NO_DRIVER)),
+            "cuda",
+            "driver_failed",
+            "kernel log",
+        ),
         (host(GPU_ON_BUS), "cuda", "no_driver", "1 NVIDIA GPU on the PCI bus (0000:01:00.0)"),
         (host({**GPU_ON_BUS, **MODULE_LOADED}), "cuda", "no_tool", "580.105.08"),
         (host(GPU_ON_BUS, NVIDIA_XML=failed("No devices were found\n", 6)), "cuda", "no_devices", "dmesg"),
