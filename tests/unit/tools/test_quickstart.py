@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from tools.nodes.errors import NodeError
-from tools.quickstart import Quickstart, Server, chosen_model, first_json, first_server, with_model
+from tools.quickstart import Quickstart, Server, chosen_model, first_json, first_server, main, with_model
 from tools.steps import elapsed, stream
 from tools.venv import decide
 
@@ -113,3 +114,23 @@ def test_a_silent_command_is_seen_to_move(monkeypatch: pytest.MonkeyPatch, capsy
 def test_a_failing_command_that_was_not_shown_says_why() -> None:
     with pytest.raises(NodeError, match=r"failed with exit status 3\.\n    because"):
         stream([sys.executable, "-c", "print('because'); raise SystemExit(3)"], show=False)
+
+
+@pytest.mark.parametrize(
+    ("user", "sentence"),
+    [
+        (1000, "make quickstart makes nodes with systemd-nspawn, which needs root: run it with sudo"),
+        (0, r"lacks .*systemd-container.* \(Debian's names\): install with your package manager\."),
+    ],
+)
+def test_no_root_or_no_nspawn_is_met_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, user: int, sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Neither systemd-nspawn nor apt-get is found there.
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    monkeypatch.setattr("sys.argv", ["quickstart.py"])
+    assert main() == 1
+    assert re.search(sentence, capsys.readouterr().err)
+    assert not list(tmp_path.iterdir())
