@@ -49,8 +49,8 @@ def test_a_hub_model_is_downloaded_once_and_served_offline(host: Host, hub: str,
         "kv_cache_memory_gib": 0.25,
         "extra_args": {"enforce-eager": True},
     }
-    extra = {"vllm_models": [wanted], "model_hub_endpoint": hub}
-    environment = {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf")}
+    extra = {"vllm_models": [wanted], "layout_hub_endpoint": hub}
+    environment = {"HF_HOME": str(tmp_path / "hf")}
     first = run_playbook("playbooks/deploy.yml", extra=extra, environment=environment)
     assert first.code == 0, first.output
     assert ask(host, NAME, 8020)["usage"]["completion_tokens"] >= 1
@@ -61,8 +61,8 @@ def test_a_hub_model_is_downloaded_once_and_served_offline(host: Host, hub: str,
 def test_an_unknown_hub_model(hub: str, tmp_path: Path) -> None:
     run = run_playbook(
         "playbooks/deploy.yml",
-        extra={"vllm_models": [{"name": NAME, "model": "someone/else"}]},
-        environment={"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "hf")},
+        extra={"vllm_models": [{"name": NAME, "model": "someone/else"}], "layout_hub_endpoint": hub},
+        environment={"HF_HOME": str(tmp_path / "hf")},
     )
     assert run.code != 0
     assert "The hub has no model someone/else, or it is private" in run.text, run.output

@@ -11,6 +11,7 @@ import yaml
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances
 
 from tests.unit.samples import CHECKOUT
+from tests.unit.templating import load_trusted, render
 
 ROLES = sorted(CHECKOUT.glob("roles/*"), key=lambda path: path.name)
 # Options that a role has no default for: these are a person's to write.
@@ -77,3 +78,21 @@ def test_the_documented_defaults_of_vllm_models_are_the_real_ones() -> None:
         if match:
             real = getattr(made, match[1])
             assert match[2] == ("auto" if real is None else str(real)), match[1]
+
+
+@pytest.mark.parametrize(
+    ("role", "variable", "follows"),
+    [
+        ("serve", "serve_engine_root", "engine_root"),
+        ("serve", "serve_hub_cache", "model_hub_cache"),
+        ("model", "model_engine_root", "engine_root"),
+        ("model", "model_hub_endpoint", "layout_hub_endpoint"),
+    ],
+)
+def test_what_roles_share_is_written_once(role: str, variable: str, follows: str) -> None:
+    """An inventory that moves the engine, the cache or the hub says so in one place."""
+    defaults = load_trusted(CHECKOUT / "roles" / role / "defaults" / "main.yml")
+    owner = load_trusted(CHECKOUT / "roles" / follows.split("_")[0] / "defaults" / "main.yml")
+    text = f"{{{{ {variable} }}}}"
+    assert render(text, {**defaults, follows: "elsewhere"}) == "elsewhere"
+    assert render(text, defaults) == owner[follows]
