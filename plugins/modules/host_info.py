@@ -53,10 +53,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths:
-  description: By path, whether it exists, the MiB that are free there, and where a symbolic link leads.
+  description: >-
+    By path, whether it exists, the MiB that are free there, where a symbolic link leads, and, of a folder, a digest of
+    the names, sizes and times of the files right in it, which changes when one of them is replaced.
   returned: always
   type: dict
-  sample: {"/opt/vllm": {"exists": false, "free_mib": 81920, "target": null}}
+  sample: {"/opt/vllm": {"exists": false, "free_mib": 81920, "target": null, "digest": null}}
 python:
   description: Version of the interpreter and the reason why it cannot be used, one of them null. Null when not asked.
   returned: always
@@ -88,6 +90,7 @@ unit_installed:
   sample: true
 """
 
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -97,14 +100,22 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import Gpufle
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import listeners, systemd
 
 
+def folder_digest(folder: Path) -> str:
+    """Return a digest of the names, sizes in bytes and modification times of the files right in a folder."""
+    files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
+    text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
 def path_facts(name: str) -> dict[str, Any]:
-    """Say whether a path exists, how many MiB are free where it is or would be, and where a link leads."""
+    """Say whether a path exists, how many MiB are free where it is or would be, where a link leads, and the digest of a folder."""
     path = Path(name)
     existing = next(place for place in (path, *path.parents) if place.exists())
     return {
         "exists": path.exists(),
         "free_mib": shutil.disk_usage(existing).free // 1024**2,
         "target": str(path.readlink()) if path.is_symlink() else None,
+        "digest": folder_digest(path) if path.is_dir() else None,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from conftest import Deploy, ask, unit, wait_for_answer
+from conftest import MODEL, Deploy, ask, unit, wait_for_answer
 from testinfra.host import Host
 
 ODD = "a \"quoted\" $HOME `id` %h 100% back\\slash 'single' # ; tab\there, two\nlines, ünïcode"
@@ -63,6 +63,20 @@ def test_a_changed_setting_restarts_its_own_instance_once(
     assert back.code == 0, back.output
     assert starts(host, "beta") == beta_starts + 2
     ask(host, "beta", 8001)
+
+
+def test_a_changed_model_is_copied_and_served(host: Host, deploy: Deploy) -> None:
+    """The settings stay the same, the files at the same path do not."""
+    before = [starts(host, name) for name in ("alpha", "beta")]
+    added = MODEL / "NOTICE"
+    added.write_text("The model as it was delivered the second time.\n")
+    try:
+        changed = deploy()
+    finally:
+        added.unlink()
+    assert changed.code == 0, changed.output
+    assert [starts(host, name) for name in ("alpha", "beta")] == [count + 1 for count in before]
+    assert deploy().count("changed") == 0
 
 
 def test_an_interrupted_run_is_made_good(host: Host, deploy: Deploy) -> None:

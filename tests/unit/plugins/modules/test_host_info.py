@@ -97,3 +97,14 @@ def test_instances_are_asked_of_systemctl(tmp_path: Path, capsys: Capture, monke
     assert found["unit_installed"] is False
     asked = (tmp_path / "asked").read_text().split()
     assert (asked[0], asked[-3:]) == ("show", ["--", "vllm@chat.service", "vllm@other.service"])
+
+
+def test_the_digest_of_a_folder_changes_with_its_files(tmp_path: Path, capsys: Capture) -> None:
+    def digest() -> Any:
+        return run(host_info, capsys, paths=[str(tmp_path)])["paths"][str(tmp_path)]["digest"]
+
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    first = digest()
+    assert digest() == first
+    os.utime(tmp_path / "model.safetensors", ns=(1, 1))
+    assert digest() != first
