@@ -108,7 +108,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def path_facts(name: str) -> dict[str, Any]:
-    """Say whether a path exists, how many MiB are free where it is or would be, where a link leads, and the digest of a folder."""
+    """Return whether a path exists, the MiB free where it is or would be, where a link leads, a folder's digest."""
     path = Path(name)
     existing = next(place for place in (path, *path.parents) if place.exists())
     return {
