@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.findings import FAIL, gpus_named
@@ -50,12 +50,22 @@ class Pool:
         return self.name, self.memory_total_mib, self.compute_capability, self.gfx
 
 
+class _Fault(NamedTuple):
+    """Why a GPU is left out, and what would bring it back."""
+
+    reason: str
+    remedy: str
+
+
+_TAKEN = _Fault("given to an earlier instance", "remove an instance from this host, or give the instances fewer GPUs")
+
+
 @dataclass
 class _Sorted:
     """Devices that can be used, and what is to be said of them and of the rest."""
 
     usable: list[Device] = field(default_factory=list)
-    left_out: list[tuple[int, str]] = field(default_factory=list)
+    left_out: list[tuple[int, _Fault]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -73,9 +83,9 @@ def pools(gpu_facts: Mapping[str, Any], taken: Collection[int] = (), ours: Colle
     """
     _check_host(gpu_facts)
     found = _sort(gpu_facts, taken, ours)
-    left_out = _folded(found.left_out)
     if not found.usable:
-        raise _nothing_left(gpu_facts, left_out, taken)
+        raise _nothing_left(gpu_facts, found.left_out)
+    left_out = _folded(found.left_out)
     kinds: dict[Kind, list[Device]] = {}
     for device in found.usable:
         kinds.setdefault(kind_of(device), []).append(device)
@@ -102,7 +112,7 @@ def explicit(
         raise Refused(
             f"'gpus' names GPUs that cannot be used: {'; '.join(_folded(found.left_out))}",
             "gpu_not_usable",
-            ("choose other GPUs", "mend it, then run this again"),
+            ("choose other GPUs", *_remedies(found.left_out)),
         )
     kinds = {kind_of(device): device for device in reversed(found.usable)}
     if len(kinds) > 1:
@@ -153,10 +163,11 @@ def _sort(
     )
     for device in devices_of(gpu_facts):
         index = device["index"]
-        fault = "given to an earlier instance" if index in taken else _fault(device, fabric_failed)
+        fault = _TAKEN if index in taken else _fault(device, fabric_failed)
         if fault is None and index not in ours:
             said, much = _held(device, names_programs=gpu_facts.get("accelerator") == "cuda")
-            fault = said if much and not lenient else None
+            if said and much and not lenient:
+                fault = _Fault(said, f"stop what runs there, or write {index} in 'gpus' to use it all the same")
             if said and fault is None:
                 found.warnings.append(f"GPU {index}: {said}.")
         if fault:
@@ -167,23 +178,24 @@ def _sort(
     return found
 
 
-def _fault(device: Device, fabric_failed: bool) -> str | None:
+def _fault(device: Device, fabric_failed: bool) -> _Fault | None:
     """Why a GPU cannot be used at all; None where it can."""
     capability, fabric = device.get("compute_capability"), device.get("fabric") or {}
     if device.get("lost"):
-        return "does not answer its driver (lost)"
+        return _Fault("does not answer its driver (lost)", "reset the GPU (nvidia-smi -r) or power-cycle the host")
     if device.get("mig_mode") or device.get("mig_devices"):
-        return "cut into MIG instances"
+        return _Fault("cut into MIG instances", f"switch MIG off: nvidia-smi -i {device['index']} -mig 0")
     if device.get("recovery_action"):
-        return f"its driver asks for a recovery ({device['recovery_action']})"
+        action = device["recovery_action"]
+        return _Fault(f"its driver asks for a recovery ({action})", "do what the driver asks for (nvidia-smi -q)")
     if (device.get("ecc") or {}).get("row_remap_failure"):
-        return "its memory is worn out (row remapping failed)"
+        return _Fault("its memory is worn out (row remapping failed)", "have the GPU replaced")
     if fabric_failed and (fabric.get("state") != "Completed" or fabric.get("status") not in (None, "Success")):
-        return "has not joined the NVLink fabric (see the check fabric_manager)"
+        return _Fault("has not joined the NVLink fabric", "run nvidia-fabricmanager of exactly the driver's version")
     if device.get("compute_mode") == "Prohibited":
-        return "its compute mode is Prohibited (nvidia-smi -c 0 opens it)"
+        return _Fault("its compute mode is Prohibited", f"nvidia-smi -i {device['index']} -c 0")
     if capability and float(capability) < LEAST_CAPABILITY:
-        return f"compute capability {capability}, and vLLM needs {LEAST_CAPABILITY}"
+        return _Fault(f"compute capability {capability}, and vLLM needs {LEAST_CAPABILITY}", "choose another host")
     return None
 
 
@@ -261,26 +273,26 @@ def _pool(members: Sequence[Device], ours: Collection[int], left_out: Sequence[s
     )
 
 
-def _folded(left_out: Sequence[tuple[int, str]]) -> list[str]:
+def _folded(left_out: Sequence[tuple[int, _Fault]]) -> list[str]:
     """One clause for each reason: ``GPUs 1, 3: cut into MIG instances``."""
     by_reason: dict[str, list[int]] = {}
-    for index, reason in left_out:
-        by_reason.setdefault(reason, []).append(index)
+    for index, fault in left_out:
+        by_reason.setdefault(fault.reason, []).append(index)
     return [f"{gpus_named(indexes)}: {reason}" for reason, indexes in by_reason.items()]
 
 
-def _nothing_left(gpu_facts: Mapping[str, Any], left_out: Sequence[str], taken: Collection[int]) -> Refused:
-    devices = devices_of(gpu_facts)
-    if not devices:
+def _remedies(left_out: Sequence[tuple[int, _Fault]]) -> list[str]:
+    """The remedy of each reason once, by the first GPU that has it."""
+    return list({fault.reason: fault.remedy for _, fault in reversed(left_out)}.values())[::-1]
+
+
+def _nothing_left(gpu_facts: Mapping[str, Any], left_out: Sequence[tuple[int, _Fault]]) -> Refused:
+    if not left_out:
         return Refused(f"no GPU of this host is known: {str(gpu_facts.get('message')).rstrip('.')}", "no_usable_gpu")
-    if all(device["index"] in taken for device in devices):
-        remedies = ("remove an instance from this host", "give the instances fewer GPUs each")
-        return Refused("every GPU of this host is given to an earlier instance", "no_gpu_free", remedies)
-    return Refused(
-        f"no GPU of this host can be used: {'; '.join(left_out)}",
-        "no_usable_gpu",
-        ("do what the checks of gpu_info say about these GPUs", "choose another host"),
-    )
+    if all(fault is _TAKEN for _, fault in left_out):
+        return Refused("every GPU of this host is given to an earlier instance", "no_gpu_free", (_TAKEN.remedy,))
+    said = "; ".join(_folded(left_out))
+    return Refused(f"no GPU of this host can be used: {said}", "no_usable_gpu", _remedies(left_out))
 
 
 def _named(device: Device) -> str:

@@ -17,7 +17,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.placement imp
     staged_groups,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import links
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import links, sources
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.facts import build_facts
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.sources import ToolOutput
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +36,7 @@ from tests.unit.linked_hosts import (
     pairs_of,
     shuffled,
 )
+from tests.unit.samples import shared, shared_json
 
 UNKNOWN_4 = linked(None, [0, 1, 0, 1])
 PCIE_4 = linked(matrix_of(4, ("NODE", [range(4)])), **RTX_4090)
@@ -298,6 +301,23 @@ def test_one_instance_after_another_does_as_well_as_all_at_once(facts: dict[str,
         taken.update(group.devices)
         ranks.append(links.rank(group.worst_link))
     assert sorted(ranks) == together
+
+
+def test_groups_of_recorded_hosts_are_as_good_as_their_links_allow() -> None:
+    checked = 0
+    for entry in shared_json("corpus/index.json")["files"]:
+        if entry["kind"] != "topo":
+            continue
+        text = shared(f"corpus/{entry['file']}").read_text(encoding="utf-8", errors="replace")
+        facts = build_facts({sources.NVIDIA_TOPOLOGY: ToolOutput(sources.OK, text)}, "recorded")
+        pool = pools(facts)[0]
+        for packed in facts["device_groups"] or ():
+            found = groups(facts, pool, packed["size"], len(packed["groups"]))
+            ranks = sorted((links.rank(group.worst_link) for group in found), reverse=True)
+            best = sorted((links.rank(group["worst_link"]) for group in packed["groups"]), reverse=True)
+            assert ranks <= best, (entry["file"], packed["size"])
+            checked += 1
+    assert checked > 100
 
 
 def random_host(size: int) -> dict[str, Any]:

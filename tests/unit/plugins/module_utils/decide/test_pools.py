@@ -159,6 +159,17 @@ def test_no_pool_is_a_sentence(facts: dict[str, Any], taken: Sequence[int], rule
     assert refused.value.sentence().endswith(".")
 
 
+def test_each_reason_brings_its_remedy_once() -> None:
+    used = held(3, 40 * GIB, program("train.py", 40 * GIB))
+    with pytest.raises(Refused) as refused:
+        pools(host(gpu(0, mig_mode=True), gpu(1, mig_mode=True), gpu(2), used), {2})
+    assert refused.value.remedies == (
+        "switch MIG off: nvidia-smi -i 0 -mig 0",
+        "remove an instance from this host, or give the instances fewer GPUs",
+        "stop what runs there, or write 3 in 'gpus' to use it all the same",
+    )
+
+
 def test_taken_gpus_are_not_offered_again() -> None:
     assert pools(host(gpu(0), gpu(1), gpu(2)), {1})[0].devices == (0, 2)
 
