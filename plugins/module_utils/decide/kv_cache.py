@@ -315,10 +315,12 @@ def sized(
     length: int,
     most: int,
     options: CacheOptions,
+    min_concurrency: float = 1.0,
 ) -> Cache:
     """Size the cache of an engine whose pipeline stages have the layers ``stages`` and ``available`` bytes each.
 
-    ``length`` is max_model_len, ``most`` the longest length worth looking for. The poorest stage decides
+    ``length`` is max_model_len, ``most`` the longest length worth looking for; ``longest`` of the answer is the one that
+    fits ``min_concurrency`` times. The poorest stage decides
     (kv_cache_planning.py:1580-1595). A model without a cache has no limit: its tokens are 0 and its concurrency is
     infinite.
     """
@@ -338,4 +340,4 @@ def sized(
         smallest = min(group.spec.block_size for group in groups)
         tokens = blocks // len(groups) * smallest * options.decode_context_parallel_size
     usable = max(0, blocks - 1) if options.spare_block else blocks
-    return Cache(blocks, tokens, concurrency, _longest(groups, usable, most, options))
+    return Cache(blocks, tokens, concurrency, _longest(groups, int(usable / min_concurrency), most, options))

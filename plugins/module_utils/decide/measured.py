@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import profile_of
+
 H100_LOGS = "25 DEBUG logs of vLLM 0.19.0 on H100 80GB"
 SWEEP = "DEBUG logs of Qwen3-14B on H100 80GB, vLLM 0.15 to 0.18"
 
@@ -54,6 +56,13 @@ TABLE: Sequence[Measured] = (
     # CUDA graphs: a part for each layer at 51 captured batch sizes, more where experts are captured.
     Measured("graphs", 0.32, "GiB", H100_LOGS + ", the estimate that vLLM subtracts since 0.21"),
     Measured("graphs_per_layer", 0.0165, "GiB", H100_LOGS + ", likewise"),
+    # Outside of the account, before vLLM looks at the free memory: CUDA context, with several ranks NCCL's buffers.
+    # Less on GPUs of 24 GiB, where a utilization of 0.98 was seen to start.
+    Measured("context", 2.01, "GiB", H100_LOGS + ": 79.19 in all, 77.18 free", ranks=(2, 1024), capability=9.0, below=11.0),
+    Measured("context", 0.51, "GiB", H100_LOGS + ": 79.19 in all, 78.68 free", capability=9.0, below=11.0),
+    Measured("context", 0.3, "GiB", "what is left at the utilizations that started on other GPUs"),
+    # What MXFP4 models take after the KV cache was sized.
+    Measured("late_mxfp4", 2.5, "GiB", "gpt-oss-20b on H100 at 0.95, vLLM 0.19: out of memory; at 0.90 not"),
     Measured("graphs_experts", 0.35, "GiB", H100_LOGS + ", likewise (MoE models)"),
 )
 
@@ -70,11 +79,9 @@ RESERVED_MIB: Sequence[tuple[str, int, str]] = (
     ("RTX 5080", 462, "15.47 GiB in vLLM logs of 16303 MiB"),
 )
 RESERVED_OTHER_MIB = 480
+# Logs of one product differ by this much (79.18 to 79.25 GiB for an H100).
+CLOSE_MIB = 128
 
-# A process outside the account: the CUDA context of vLLM itself, in GiB. H100 logs: 79.19 in all, 78.68 free at one rank,
-# 77.66 or 77.18 at several (NCCL's buffers).
-CONTEXT_GIB = 0.51
-CONTEXT_WITH_NCCL_GIB = 2.01
 
 
 def release(version: str) -> tuple[int, int]:
@@ -117,13 +124,16 @@ def table(corrections: Mapping[str, float]) -> list[Measured]:
 
 
 def visible_mib(name: Optional[str], total_mib: float, reserved_mib: Optional[float] = None) -> float:
-    """Memory that CUDA sees of a GPU, in MiB, from what nvidia-smi prints as total and, where it does, as reserved."""
+    """Memory that CUDA sees of a GPU, in MiB, from what nvidia-smi prints as total and, where it does, as reserved.
+
+    A total that is what CUDA sees already, as vLLM's log prints it, is known by the product's own total and kept.
+    """
     if reserved_mib:
         return total_mib - reserved_mib
-    text = name or ""
-    if "MI3" in text or "AMD" in text:
+    profile = profile_of(name)
+    if profile and profile.vendor == "amd":
         return total_mib
-    for part, reserved, _ in RESERVED_MIB:
-        if part in text:
-            return total_mib - reserved
-    return total_mib - RESERVED_OTHER_MIB
+    reserved = next((size for part, size, _ in RESERVED_MIB if part in (name or "")), RESERVED_OTHER_MIB)
+    if profile and profile.memory_mib and abs(total_mib - (profile.memory_mib - reserved)) <= CLOSE_MIB:
+        return total_mib
+    return total_mib - reserved

@@ -14,6 +14,7 @@ from typing import Any, Optional
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache, measured, sharding
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_versions import EngineVersion
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
 
 GIB = 1024**3
@@ -182,13 +183,19 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
 
 
 def fit(
-    model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, length: Optional[int], most: Optional[int] = None
+    model: Mapping[str, Any],
+    sizes: Sizes,
+    engine: Engine,
+    gpu: Gpu,
+    length: Optional[int],
+    min_concurrency: float = 1.0,
 ) -> Fit:
-    """Size an engine for ``length`` tokens, or for the longest that fits up to ``most`` when it is None.
+    """Size an engine for ``length`` tokens, or for the longest up to the model's own when it is None.
 
-    ``most`` is by default the model's own length. Raises :class:`kv_cache.Unknown` when a number is missing.
+    The longest is the one that ``min_concurrency`` requests at once can have. Raises :class:`kv_cache.Unknown` when a
+    number is missing.
     """
-    top = most or int(model.get("max_model_len") or 0) or length
+    top = int(model.get("max_model_len") or 0) or length
     if not top:
         raise kv_cache.Unknown("the length that the model was made for")
     options = cache_options(sizes, engine)
@@ -197,11 +204,51 @@ def fit(
     cut = sharding.stages(int(model.get("num_layers") or 0), sizes.pipeline_parallel_size)
     bytes_left = [rank.kv_cache_gib * GIB for rank in ranks]
     wanted = length or top
-    sized = kv_cache.sized(groups, cut, bytes_left, wanted, max(top, wanted), options)
+    most = max(top, wanted)
+    sized = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency)
     if length is None and 0 < sized.longest < wanted:
         wanted = sized.longest
-        sized = kv_cache.sized(groups, cut, bytes_left, wanted, max(top, wanted), options)
+        sized = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency)
     return Fit(_poorest(ranks, groups, cut), sized, wanted, tuple(ranks))
+
+
+def rest_gib(engine: Engine, account: Account) -> float:
+    """GiB of the budget that are neither weights nor KV cache."""
+    graphs = account.cuda_graphs_gib if engine.version.cuda_graphs_counted else 0.0
+    return account.activation_gib + account.non_torch_gib + graphs
+
+
+def start_problem(
+    model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, account: Account
+) -> Optional[Refused]:
+    """Say what keeps vLLM from starting although the account adds up; None when nothing does.
+
+    Others may hold memory that the budget counts on (v1/worker/utils.py:757-766), and what vLLM takes outside of the
+    budget has to fit beside it.
+    """
+    context = engine.number("context", sizes, gpu)
+    free = gpu.free_gib - context
+    if free < account.budget_gib and gpu.free_gib < gpu.memory_gib:
+        most = max(0.0, math.floor(free / gpu.memory_gib * 100) / 100)
+        return Refused(
+            f"{gpu.free_gib:.1f} of {gpu.memory_gib:.1f} GiB of a GPU are free, and a gpu_memory_utilization of "
+            f"{engine.gpu_memory_utilization:g} asks for {account.budget_gib:.1f}",
+            "memory_held",
+            ("stop the other processes on the GPU", f"write gpu_memory_utilization: {most:g} or less"),
+        )
+    late = context + (0.0 if engine.version.cuda_graphs_counted else account.cuda_graphs_gib)
+    if model.get("quantization") in WITHOUT_EXPERT_WORKSPACE:
+        late += engine.number("late_mxfp4", sizes, gpu)
+    outside = account.total_gib - account.budget_gib
+    if engine.kv_cache_memory_bytes is None and outside < late:
+        most = math.floor((1 - late / gpu.memory_gib) * 100) / 100
+        return Refused(
+            f"a gpu_memory_utilization of {engine.gpu_memory_utilization:g} leaves {outside:.1f} GiB of a GPU, and vLLM "
+            f"takes about {late:.1f} GiB outside of that budget",
+            "utilization_too_high",
+            (f"write gpu_memory_utilization: {most:g} or less",),
+        )
+    return None
 
 
 def _poorest(ranks: Sequence[Account], groups: Sequence[kv_cache.Group], cut: Sequence[range]) -> Account:
