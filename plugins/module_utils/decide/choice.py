@@ -14,7 +14,6 @@ from typing import Any, Optional
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints, memory, speed
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit, Gpu
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.placement import Group
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
 
 # With max_model_len left open, a context shorter than this is not worth a layout with fewer GPUs.
@@ -46,13 +45,18 @@ class Wish:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an engine of some sizes would lie. ``groups`` are its devices by pipeline stage."""
+    """Where an engine of some sizes would lie.
+
+    ``link`` is the class of the worst link inside a tensor parallel group, ``stage_link`` that between stages.
+    ``crosses_pcie`` says that the group leaves a faster link domain that the host has.
+    """
 
     devices: tuple[int, ...]
     link: Optional[str]
     fast_links: bool
     crosses_pcie: bool
     warnings: tuple[str, ...] = ()
+    stage_link: str = "none"
 
 
 @dataclass(frozen=True)
@@ -248,11 +252,12 @@ def best(objective: str, options: Sequence[Option]) -> Optional[Option]:
     return best_for_latency(options) if objective == "latency" else best_for_throughput(options)
 
 
+def missing(option: Option) -> tuple[Any, ...]:
+    """Order options by how much they lack, the least first."""
+    fit = option.fit
+    return (fit is None, -(fit.cache.longest if fit else 0), -(fit.account.kv_cache_gib if fit else 0.0))
+
+
 def closest(options: Sequence[Option]) -> Option:
     """Return the option that comes closest to working, for a sentence on what is missing."""
-
-    def missing(option: Option) -> tuple[Any, ...]:
-        fit = option.fit
-        return (fit is None, -(fit.cache.longest if fit else 0), -(fit.account.kv_cache_gib if fit else 0.0))
-
     return min(options, key=missing)

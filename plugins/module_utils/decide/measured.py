@@ -31,7 +31,7 @@ class Measured:
     ranks: tuple[int, int] = (1, 1024)
     capability: float = 0.0
     below: float = 99.0
-    runner: Optional[str] = None
+    runner: Optional[int] = None
 
 
 TABLE: Sequence[Measured] = (
@@ -40,7 +40,7 @@ TABLE: Sequence[Measured] = (
     Measured("sampler", 38.0, "bytes per logit", SWEEP + " (sorts the vocabulary)", until=(0, 17)),
     # V2: 2 (logits) + 4 (FP32 copy) + 4 (top-k) + 4 (probabilities) while it samples
     # (v1/worker/gpu/sample/sampler.py:256-384), 4.125 kept for penalties (v1/worker/gpu/sample/penalties.py:45-54)
-    Measured("sampler", 18.2, "bytes per logit", "read from vLLM 0.33.0, not measured", runner="v2"),
+    Measured("sampler", 18.2, "bytes per logit", "read from vLLM 0.33.0, not measured", runner=2),
     Measured("sampler", 14.5, "bytes per logit", H100_LOGS + ", within 0.03 GiB of 21 of them"),
     # What a profile run holds beside hidden states, logits and expert workspaces.
     Measured("profile", 0.04, "GiB", H100_LOGS),
@@ -95,7 +95,7 @@ def number(
     version: str,
     ranks: int = 1,
     capability: float = 9.0,
-    runner: str = "v2",
+    runner: int = 2,
     corrections: Optional[Mapping[str, float]] = None,
 ) -> float:
     """Look up a measured number for a release, a tensor parallel size and a compute capability.

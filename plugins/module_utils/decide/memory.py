@@ -39,7 +39,10 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Engine:
-    """The settings that change the account, all resolved. ``model_bytes`` and ``kv_bytes`` are bytes of one number."""
+    """The settings that change the account, all resolved. ``model_bytes`` and ``kv_bytes`` are bytes of one number.
+
+    ``prefix_caching`` is that of models with recurrent layers, which costs them a second state.
+    """
 
     version: EngineVersion
     gpu_memory_utilization: float
@@ -51,6 +54,8 @@ class Engine:
     enforce_eager: bool = False
     prefix_caching: bool = True
     kv_cache_memory_bytes: Optional[int] = None
+    model_runner: int = 2
+    hybrid_manager: bool = True
     corrections: Mapping[str, float] = field(default_factory=dict)
 
     def number(self, name: str, sizes: Sizes, gpu: Gpu) -> float:
@@ -61,7 +66,7 @@ class Engine:
             sizes.tensor_parallel_size,
             # without NVLink there is no fused all-reduce, as on older GPUs
             gpu.capability if gpu.fast_links else 0.0,
-            self.version.model_runner,
+            self.model_runner,
             self.corrections,
         )
 
@@ -103,10 +108,13 @@ def cache_options(sizes: Sizes, engine: Engine) -> kv_cache.CacheOptions:
         kv_bytes=engine.kv_bytes,
         model_bytes=engine.model_bytes,
         block_size=engine.block_size,
-        in_flight_tokens=version.in_flight_batches(sizes.pipeline_parallel_size) * engine.max_num_batched_tokens,
-        align=version.hybrid_prefix_caching and engine.prefix_caching,
-        tokens_by_concurrency=version.tokens_by_concurrency,
-        spare_block=version.tokens_by_concurrency,
+        in_flight_tokens=version.max_in_flight_tokens(
+            engine.max_num_batched_tokens, sizes.pipeline_parallel_size, engine.model_runner
+        ),
+        align=engine.prefix_caching,
+        tokens_by_concurrency=version.logs_tokens_from_concurrency,
+        spare_block=version.logs_tokens_from_concurrency,
+        hybrid_manager=engine.hybrid_manager,
     )
 
 
@@ -174,7 +182,7 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
         activation = _activation(model, sizes, engine, gpu, place == 0, place == count - 1)
         graphs = _graphs(model, sizes, engine, gpu, len(cut[place]))
         outside = engine.number("non_torch", sizes, gpu)
-        counted = graphs if engine.version.cuda_graphs_counted else 0.0
+        counted = graphs if engine.version.subtracts_cuda_graphs else 0.0
         left = budget - weights - activation - counted - outside
         if engine.kv_cache_memory_bytes:
             left = engine.kv_cache_memory_bytes / GIB
@@ -214,7 +222,7 @@ def fit(
 
 def rest_gib(engine: Engine, account: Account) -> float:
     """GiB of the budget that are neither weights nor KV cache."""
-    graphs = account.cuda_graphs_gib if engine.version.cuda_graphs_counted else 0.0
+    graphs = account.cuda_graphs_gib if engine.version.subtracts_cuda_graphs else 0.0
     return account.activation_gib + account.non_torch_gib + graphs
 
 
@@ -236,7 +244,7 @@ def start_problem(
             "memory_held",
             ("stop the other processes on the GPU", f"write gpu_memory_utilization: {most:g} or less"),
         )
-    late = context + (0.0 if engine.version.cuda_graphs_counted else account.cuda_graphs_gib)
+    late = context + (0.0 if engine.version.subtracts_cuda_graphs else account.cuda_graphs_gib)
     if model.get("quantization") in WITHOUT_EXPERT_WORKSPACE:
         late += engine.number("late_mxfp4", sizes, gpu)
     outside = account.total_gib - account.budget_gib

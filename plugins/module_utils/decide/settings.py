@@ -78,11 +78,28 @@ def _kv_bytes(instance: Instance, model: Mapping[str, Any], model_bytes: float) 
     return kv_cache.dtype_bytes(str(asked)) if asked else model_bytes
 
 
+def _model_runner(
+    version: engine_versions.EngineVersion, instance: Instance, model: Mapping[str, Any], accelerator: str
+) -> int:
+    written = (instance.environment or {}).get("VLLM_USE_V2_MODEL_RUNNER")
+    if written is not None:
+        return 2 if str(written) in ("1", "True", "true") else 1
+    kinds = {entry.get("type") for entry in (model.get("attention") or {}).values()}
+    return version.model_runner(
+        model.get("architectures") or (),
+        moe=bool(model.get("is_moe")),
+        quantized=bool(model.get("quantization")),
+        hybrid=bool(kinds & kv_cache.RECURRENT) and bool(kinds - kv_cache.RECURRENT),
+        pooling=model.get("runner") == "pooling",
+        accelerator=accelerator,
+    )
+
+
 def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerator: str, ranks: int = 1) -> Settings:
     """Resolve an entry's settings for a kind of GPU. ``ranks`` are those of one engine (batch defaults depend on them)."""
     version = engine_versions.of(instance.engine_version)
     tokens, sequences = engine_versions.default_batch(
-        version, pool.name, pool.memory_total_mib, accelerator=accelerator, world_size=ranks
+        version.version, pool.name, pool.memory_total_mib, accelerator=accelerator, world_size=ranks
     )
     dtype = computed_dtype(instance.dtype, model.get("dtype"), capability_of(pool))
     model_bytes = kv_cache.dtype_bytes(dtype)
@@ -99,7 +116,9 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
         kv_bytes=_kv_bytes(instance, model, model_bytes),
         block_size=int(option(instance, "block_size") or kv_cache.BLOCK_SIZE),
         enforce_eager=bool(option(instance, "enforce_eager", False)),
-        prefix_caching=option(instance, "enable_prefix_caching", True) is not False,
+        prefix_caching=bool(option(instance, "enable_prefix_caching", version.hybrid_prefix_caching)),
+        model_runner=_model_runner(version, instance, model, accelerator),
+        hybrid_manager=not option(instance, "disable_hybrid_kv_cache_manager", False),
         kv_cache_memory_bytes=int(kv_memory * 1024**3) if kv_memory else option(instance, "kv_cache_memory_bytes"),
     )
     return Settings(engine, dtype, option(instance, "max_num_seqs") is not None)
