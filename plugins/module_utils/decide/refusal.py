@@ -1,0 +1,29 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""How a decision says no."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class Refused(Exception):
+    """Something cannot run as asked.
+
+    ``reason`` is a clause without a full stop, ``rule`` a short id for programs, ``remedies`` are clauses that
+    say what to write or do instead, best first.
+    """
+
+    def __init__(self, reason: str, rule: str, remedies: Sequence[str] = ()) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.rule = rule
+        self.remedies = tuple(remedies)
+
+    def sentence(self) -> str:
+        """The reason and its remedies as sentences in one line."""
+        remedy = "; or ".join(self.remedies)
+        return f"{_capital(self.reason)}." + (f" {_capital(remedy)}." if remedy else "")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
