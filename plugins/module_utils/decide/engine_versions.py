@@ -60,6 +60,7 @@ class EngineVersion:
     counts_batches_in_flight: bool
     runner_rule: RunnerRule
     logs_tokens_from_concurrency: bool
+    hybrid_prefix_caching: bool
     minimum_compute_capability: str
     torch: str
     cuda: str | None

@@ -46,9 +46,16 @@ TABLE: Sequence[Measured] = (
     Measured("profile", 0.04, "GiB", H100_LOGS),
     # A vision tower's own dummy pass.
     Measured("vision", 0.14, "GiB", "Kimi-VL-A3B and Mistral-Small-3.1 of the " + H100_LOGS),
+    # What loading leaves beside the weights: communication buffers with several ranks, buffers of MLA layers.
+    Measured("loaded", 0.01, "GiB", H100_LOGS, ranks=(1, 1)),
+    Measured("loaded", 0.09, "GiB", H100_LOGS + " (Qwen2.5-72B, Kimi-Dev-72B, Qwen3-32B)"),
+    Measured("loaded_mla", 0.17, "GiB", "DeepSeek-V2-Lite and Kimi-VL-A3B of the " + H100_LOGS),
     # Memory outside of PyTorch that grows while vLLM profiles: kernels, cuBLAS, and with several ranks the buffers of the
     # fused all-reduce.
     Measured("non_torch", 0.13, "GiB", SWEEP, until=(0, 18), ranks=(1, 1)),
+    Measured("non_torch", 0.56, "GiB", "Qwen3-32B on 2 x H100, vLLM 0.11", until=(0, 18), ranks=(2, 3), capability=9.0, below=11.0),
+    Measured("non_torch", 2.33, "GiB", "Qwen3-32B on 8 x H100, vLLM 0.10", until=(0, 18), ranks=(8, 1024), capability=9.0, below=11.0),
+    Measured("non_torch", 1.2, "GiB", "between those of 2 and 8 ranks", until=(0, 18), ranks=(4, 7), capability=9.0, below=11.0),
     Measured("non_torch", 0.25, "GiB", H100_LOGS, ranks=(1, 1)),
     Measured("non_torch", 2.08, "GiB", H100_LOGS, since=(0, 18), ranks=(2, 3), capability=9.0, below=11.0),
     Measured("non_torch", 2.21, "GiB", H100_LOGS, since=(0, 18), ranks=(4, 1024), capability=9.0, below=11.0),

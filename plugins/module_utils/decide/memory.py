@@ -21,6 +21,8 @@ GIB = 1024**3
 MIB_PER_GIB = 1024
 # envs.py: VLLM_FUSED_MOE_CHUNK_SIZE; more tokens go through the experts in several passes
 EXPERT_CHUNK = 16384
+# v1/worker/workspace.py came with this release: what experts take is kept, not freed with the forward pass
+EXPERT_WORKSPACE_KEPT = "0.13.0"
 # Batch sizes that are captured: 1, 2, 4, each 8 to 256 and each 16 to 512 (config/vllm.py:2398-2470)
 CAPTURED_AT_512 = 51
 # Kernels that need no workspace of their own for experts: seen with gpt-oss (MXFP4), vLLM 0.19
@@ -133,7 +135,8 @@ def _expert_workspace(model: Mapping[str, Any], sizes: Sizes, engine: Engine) ->
 def _forward(model: Mapping[str, Any], sizes: Sizes, engine: Engine) -> float:
     """Bytes that a forward pass holds at its widest: gate, up and their product, residual and hidden state."""
     hidden = int(model.get("hidden_size") or 0)
-    inner = int(model.get("intermediate_size") or model.get("shared_expert_intermediate_size") or 0)
+    dense = any(run.get("feed_forward") == "dense" for run in model.get("layers") or ())
+    inner = int(model.get("intermediate_size" if dense else "shared_expert_intermediate_size") or 0)
     return engine.max_num_batched_tokens * (3 * inner / sizes.tensor_parallel_size + 2 * hidden) * engine.model_bytes
 
 
@@ -145,7 +148,11 @@ def _activation(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu
     if last and model.get("runner") != "pooling":
         sequences = min(engine.max_num_seqs, engine.max_num_batched_tokens)
         sampler = engine.number("sampler", sizes, gpu) * sequences * int(model.get("vocab_size") or 0)
-    peak = max(_forward(model, sizes, engine), sampler) + held + _expert_workspace(model, sizes, engine)
+    workspace = _expert_workspace(model, sizes, engine)
+    if engine.version.at_least(EXPERT_WORKSPACE_KEPT):
+        peak = max(_forward(model, sizes, engine), sampler) + held + workspace
+    else:
+        peak = max(_forward(model, sizes, engine) + workspace, sampler) + held
     extra = engine.number("profile", sizes, gpu)
     if first and model.get("vision"):
         extra += engine.number("vision", sizes, gpu)
@@ -178,7 +185,9 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
     cut = sharding.stages(int(model.get("num_layers") or 0), count)
     found = []
     for place, size in enumerate(sharding.weights(model, sizes)):
-        weights = size / GIB
+        weights = size / GIB + engine.number("loaded", sizes, gpu)
+        if model.get("mla"):
+            weights += engine.number("loaded_mla", sizes, gpu)
         activation = _activation(model, sizes, engine, gpu, place == 0, place == count - 1)
         graphs = _graphs(model, sizes, engine, gpu, len(cut[place]))
         outside = engine.number("non_torch", sizes, gpu)
