@@ -12,7 +12,7 @@ from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import plan
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts
-from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names, report, table
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names, page, report, table
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, plan_input, plan_models
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
@@ -25,7 +25,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 # What the tasks of the playbook registered on the hosts that were asked.
 GPU_RESULT = "plan_gpu"
 MODEL_RESULT = "plan_models"
-WRITERS = {"report": report.to_json}
+WRITERS = {"report": report.to_json, "page": page.page}
 
 display = Display()
 
@@ -47,11 +47,11 @@ class ActionModule(ActionBase):
             asked = plan_input.read(self._variables["hostvars"], arguments["hosts"])
             found = report.build(plan.plan_hosts(self._inputs(asked)))
             display.display("\n" + table.table(found) + "\n")
-            changed = any([self._write(path, WRITERS[name](found)) for name, path in targets.items() if path])
+            written = [self._write(path, WRITERS[name](found)) for name, path in targets.items() if path]
         except InputError as error:
             return {**result, "failed": True, "msg": str(error)}
         refused = report.rejected(found)
-        result.update(changed=changed, hosts=len(asked), rejected=len(refused), unread=sorted(self._unread))
+        result.update(changed=any(written), hosts=len(asked), rejected=len(refused), unread=sorted(self._unread))
         return {**result, **self._verdict(refused, arguments["fail_on_rejected"])}
 
     def _inputs(self, asked: Mapping[str, plan_input.Asked]) -> dict[str, dict[str, Any]]:
@@ -75,7 +75,7 @@ class ActionModule(ActionBase):
         if "gpu_facts" in told:
             found: dict[str, Any] = told["gpu_facts"]
             return found
-        reason = str(told.get("msg") or "it was not asked").strip()
+        reason = _reason(told)
         self._unread[host] = reason
         state = "unreachable" if told.get("unreachable") else "unreadable"
         return {**facts.build_facts({}), "state": state, "message": f"The host could not be read: {reason}"}
@@ -115,3 +115,9 @@ class ActionModule(ActionBase):
             said = ", ".join(sorted({f"{name} on {host}" for host, name in refused})[:20])
             return {"failed": True, "msg": f"{len(refused)} instance(s) refused: {said}"}
         return {}
+
+
+def _reason(told: Mapping[str, Any]) -> str:
+    """Why a host told nothing, in one line: Ansible's message, and the end of what the host itself printed."""
+    said = [told.get("msg") or "it was not asked", *str(told.get("module_stderr") or "").strip().splitlines()[-1:]]
+    return " ".join(" ".join(str(line).split()) for line in said)

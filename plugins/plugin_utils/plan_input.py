@@ -136,6 +136,9 @@ def _recording(folder: Any) -> dict[str, Any]:
 def _text(written: Mapping[str, Any], name: str) -> str | None:
     value = written.get(name)
     if value is not None and not isinstance(value, str):
-        raise InputError(f"{name} is {value!r}; write text in quotes, such as '0.33.0'." if name == "engine_version"
-                         else f"{name} is {value!r}; write the name of a network interface.")
+        raise InputError(
+            f"{name} is {value!r}; write text in quotes, such as '0.33.0'."
+            if name == "engine_version"
+            else f"{name} is {value!r}; write the name of a network interface."
+        )
     return value

@@ -10,9 +10,9 @@ from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names
 
-# Facts that differ between hosts of one make, and say nothing about the plan.
-_OWN_FACTS = ("tools", "memory_total_mib", "shm_total_mib", "pci_gpus", "readiness", "cpu")
-_OWN_DEVICE_FACTS = ("uuid", "memory_free_mib", "memory_used_mib", "processes", "ecc", "pcie", "fabric", "nvlink")
+# What of the facts is shown; hosts that differ in the rest (identities, free memory) are shown as one.
+SHOWN_FACTS = ("source", "state", "message", "accelerator", "driver_version", "interconnect", "link_matrix", "warnings")
+SHOWN_DEVICE_FACTS = ("index", "name", "memory_total_mib", "numa_node", "mig_devices", "lost")
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Section:
     def title(self) -> str:
         """The names of its hosts, folded."""
         return names.fold(self.hosts)
+
+    @property
+    def weight(self) -> int:
+        """How many hosts each of its instances runs on by itself; 1 for hosts that run engines together."""
+        return len(self.hosts) if len(self.shown) == 1 else 1
 
 
 def sections(report: Mapping[str, Any]) -> list[Section]:
@@ -84,8 +89,9 @@ def _likeness(host: str, entry: Mapping[str, Any], texts: dict[int, str]) -> str
     """A text that is the same for hosts that are shown the same; ``texts`` keeps those of shared facts."""
     facts = entry["gpu_facts"]
     if id(facts) not in texts:
-        devices = [_without(device, _OWN_DEVICE_FACTS) for device in facts.get("devices") or ()]
-        texts[id(facts)] = json.dumps({**_without(facts, _OWN_FACTS), "devices": devices}, sort_keys=True)
+        devices = [[device.get(key) for key in SHOWN_DEVICE_FACTS] for device in facts.get("devices") or ()]
+        shown = [facts.get(key) for key in SHOWN_FACTS]
+        texts[id(facts)] = json.dumps([shown, devices, findings(facts)], sort_keys=True)
     instances = [
         {**one, "nodes": [{**node, "host": ""} for node in one["nodes"]]}
         if [node["host"] for node in one.get("nodes") or ()] == [host]
@@ -95,5 +101,10 @@ def _likeness(host: str, entry: Mapping[str, Any], texts: dict[int, str]) -> str
     return texts[id(facts)] + json.dumps(instances, sort_keys=True)
 
 
-def _without(mapping: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    return {key: value for key, value in mapping.items() if key not in keys}
+def findings(gpu_facts: Mapping[str, Any]) -> list[str]:
+    """What stands in the way on a host, with the remedy: the checks that did not pass."""
+    found = []
+    for check in gpu_facts.get("readiness") or ():
+        if check.get("state") in ("fail", "warn"):
+            found.append(" ".join(str(check[key]) for key in ("message", "remedy") if check.get(key)))
+    return found

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.show import words
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names, words
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show.sections import Section, sections
 
 WIDTH = 110
@@ -66,7 +66,7 @@ def _free(host: str, entry: Mapping[str, Any], section: Section) -> str:
         for index in node["devices"]
     }
     all_of_them = [device["index"] for device in entry["gpu_facts"].get("devices") or ()]
-    return words.names.numbers(index for index in all_of_them if index not in taken)
+    return names.numbers(index for index in all_of_them if index not in taken)
 
 
 def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
@@ -96,7 +96,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  "
         + "  ".join(
-            cell.rjust(size) if place in _RIGHT else cell.ljust(size) for place, (cell, size) in enumerate(zip(row, widths))
+            cell.rjust(size) if place in _RIGHT else cell.ljust(size)
+            for place, (cell, size) in enumerate(zip(row, widths))
         ).rstrip()
         for row in rows
     ]
@@ -108,7 +109,7 @@ def _remarks(one: Mapping[str, Any], width: int) -> list[str]:
     lines = ["", *textwrap.wrap(head, width, subsequent_indent="    ", break_on_hyphens=False)]
     nodes = one.get("nodes") or ()
     if len(nodes) > 1 and not rejected:
-        ranks = [f"{node['host']} GPU {words.names.numbers(node['devices'])}" for node in nodes]
+        ranks = [f"{node['host']} GPU {names.numbers(node['devices'])}" for node in nodes]
         lines.extend(_wrapped("one engine on " + ", ".join(ranks) + " (the first leads)", width, "    - "))
     if rejected:
         lines.extend(_refusal(rejected, width))
@@ -131,18 +132,20 @@ def _list(texts: Iterable[str], width: int, mark: str) -> list[str]:
 
 def _wrapped(text: str, width: int, mark: str) -> list[str]:
     return textwrap.wrap(
-        text, width, initial_indent=mark, subsequent_indent=" " * len(mark), break_long_words=False, break_on_hyphens=False
+        text,
+        width,
+        initial_indent=mark,
+        subsequent_indent=" " * len(mark),
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
 def _summary(report: Mapping[str, Any], found: Sequence[Section], width: int) -> list[str]:
-    hosts = report["hosts"]
-    instances = sum(len(section.instances) * (len(section.hosts) if len(section.shown) == 1 else 1) for section in found)
-    refused = [
-        (section, one) for section in found for one in section.instances if one.get("rejected")
-    ]
-    number = sum(len(section.hosts) if len(section.shown) == 1 else 1 for section, _one in refused)
-    lines = [f"{_several(len(hosts), 'host')}, {_several(instances, 'instance')}, {number} refused."]
+    instances = sum(section.weight * len(section.instances) for section in found)
+    refused = [(section, one) for section in found for one in section.instances if one.get("rejected")]
+    number = sum(section.weight for section, _one in refused)
+    lines = [f"{_several(len(report['hosts']), 'host')}, {_several(instances, 'instance')}, {number} refused."]
     for section, one in refused:
         text = f"{section.title}: {one['name']}: {words.refusal(one['rejected'])[0]}"
         lines.extend(_wrapped(text, width, "  x "))

@@ -94,3 +94,14 @@ def sentence(text: str) -> str:
     if first.isalpha() and first.islower():
         text = text[0].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) or not text else f"{text}."
+
+
+def letter(number: int) -> str:
+    """The label of an instance by its place in a section: A to Z, then A1, B1 and so on."""
+    rounds, place = divmod(number, 26)
+    return chr(ord("A") + place) + (str(rounds) if rounds else "")
+
+
+def hue(number: int) -> str:
+    """The class of an instance's colour; after eight instances the colours begin again, the letters do not."""
+    return f"hue{number % 8}"
