@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints, memory, speed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import memory, speed
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit, Gpu
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Broken
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
 
 # With max_model_len left open, a context shorter than this is not worth a layout with fewer GPUs.
@@ -80,7 +81,7 @@ class Option:
 
 
 Placing = Callable[[Sizes], Optional[Place]]
-Checking = Callable[[Sizes, Engine], Sequence[constraints.Broken]]
+Checking = Callable[[Sizes, Engine], Sequence[Broken]]
 
 
 def sizes_to_try(wish: Wish, most: int, exactly: Optional[int] = None) -> Iterator[Sizes]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Optional
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints, kv_cache, memory
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, kv_cache, memory
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit
@@ -57,7 +57,7 @@ def _fit(model: Mapping[str, Any], sizes: Sizes, instance: Instance, engine: Eng
 def _refused(
     model: Mapping[str, Any], sizes: Sizes, instance: Instance, settings: Settings, engine: Engine, pool: Pool
 ) -> bool:
-    broken = constraints.check_engine(model, sizes, engine, settings.dtype, pool, instance, {})
+    broken = accepted.broken(model, sizes, engine, pool, instance)
     return any(one.severity == "refuse" for one in broken)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import choice, constraints, kv_cache, placement
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, choice, kv_cache, placement
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option, Place, Wish
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.explain import refusal
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.host_groups import across_hosts
@@ -15,6 +15,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances imp
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.pools import Pool
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Broken
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.settings import (
     Settings,
     gpu_of,
@@ -114,8 +115,10 @@ def _on_pool(instance: Instance, model: Mapping[str, Any], ground: Ground, pool:
     else:
         place = _inside(facts, pool, mixed_links)
 
-    def check(sizes: Sizes, engine: Engine) -> Sequence[constraints.Broken]:
-        return constraints.check_engine(model, sizes, engine, settings.dtype, pool, instance, facts)
+    def check(sizes: Sizes, engine: Engine) -> Sequence[Broken]:
+        where = place(sizes) if sizes.tensor_parallel_size > 2 else None
+        joined = where.fast_links if where else None
+        return accepted.broken(model, sizes, engine, pool, instance, str(facts.get("accelerator")), joined)
 
     gpu = gpu_of(pool, True)
     most = len(pool.devices)
