@@ -58,11 +58,13 @@ options:
         description: Memory of one GPU in MiB as the driver reports it. Needed for products that are not in
           the table.
         type: int
-      link:
-        description: How the GPUs are linked. The default is what the product is sold with, and a warning
-          says which.
+      interconnect:
+        description:
+          - How the GPUs are linked. The default is what the product is sold with, and a warning says which.
+          - One of V(nvswitch), V(nvlink_full) (each pair, without a switch), V(nvlink_pairs), V(pcie_switch),
+            V(pcie_host), V(pcie_cross_numa), V(xgmi), or in everyday words V(nvlink), V(nvlink_bridge), V(pcie),
+            V(infinity_fabric). Upper and lower case are the same.
         type: str
-        choices: [nvswitch, nvlink_full, nvlink_pairs, pcie_switch, pcie_host, pcie_cross_numa, xgmi]
 attributes:
   check_mode:
     description: Can run in check mode and return what it would without it.
@@ -460,7 +462,6 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
     runner,
     sources,
 )
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.described import LINKS
 
 
 def read_facts(params: dict[str, Any]) -> dict[str, Any]:
@@ -486,7 +487,7 @@ def main() -> None:
                     "name": {"type": "str", "required": True},
                     "count": {"type": "int", "default": 1},
                     "memory_mib": {"type": "int"},
-                    "link": {"type": "str", "choices": list(LINKS)},
+                    "interconnect": {"type": "str"},
                 },
             },
         },

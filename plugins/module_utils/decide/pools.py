@@ -31,7 +31,7 @@ class Pool:
     """Free GPUs of one kind, by index, ascending.
 
     Memory is that of one GPU in MiB; ``memory_free_mib`` is that of the poorest one, counting what vLLM itself
-    holds now as free, and None where it is not known. ``left_out`` says which GPUs of the host are not in any
+    holds now as free, and None where it is not known; ``memory_reserved_mib`` is what the driver keeps. ``left_out`` says which GPUs of the host are not in any
     pool and why.
     """
 
@@ -39,6 +39,7 @@ class Pool:
     name: str | None = None
     memory_total_mib: int | None = None
     memory_free_mib: int | None = None
+    memory_reserved_mib: int | None = None
     compute_capability: str | None = None
     gfx: str | None = None
     left_out: tuple[str, ...] = ()
@@ -266,6 +267,7 @@ def _pool(members: Sequence[Device], ours: Collection[int], left_out: Sequence[s
         name=name,
         memory_total_mib=memory,
         memory_free_mib=min(known) if len(known) == len(free) else None,
+        memory_reserved_mib=members[0].get("memory_reserved_mib"),
         compute_capability=capability,
         gfx=gfx,
         left_out=tuple(left_out),

@@ -295,6 +295,17 @@ def profile_by_word(word: str) -> GpuProfile | None:
     return profile_of(word)
 
 
+def profiles_by_words(text: str) -> list[GpuProfile]:
+    """The profiles that have every word of a text in their name or in one alias: "A100 80GB" is two products."""
+    words = [_bare(word) for word in re.split(r"[\s_,/()-]+", text)]
+    words = [re.sub(r"^sxm\d$", "sxm", word) for word in words if word]
+    return [
+        profile
+        for profile in PROFILES
+        if words and any(all(word in _bare(name) for word in words) for name in (profile.name, *profile.aliases))
+    ]
+
+
 def _bare(word: str) -> str:
     text = re.sub(r"\b(nvidia|geforce|tesla|amd|instinct|generation|edition)\b", "", word.lower())
     return re.sub(r"[^a-z0-9]", "", text)

@@ -421,11 +421,11 @@ def test_a_product_is_known_by_what_people_write(word: str) -> None:
         ({"name": "H100 SXM", "count": 8}, "nvswitch", ["X"] + ["NV18"] * 7),
         ({"name": "H100 SXM", "count": 4}, "nvlink_full", ["X", "NV6", "NV6", "NV6"]),
         ({"name": "RTX 4090", "count": 2}, "pcie_host", ["X", "NODE"]),
-        ({"name": "A6000", "count": 4, "link": "nvlink_pairs"}, "nvlink_pairs", ["X", "NV4", "NODE", "NODE"]),
+        ({"name": "A6000", "count": 4, "interconnect": "nvlink_pairs"}, "nvlink_pairs", ["X", "NV4", "NODE", "NODE"]),
         ({"name": "MI300X", "count": 8}, "xgmi", ["X"] + ["XGMI"] * 7),
         ({"name": "L4"}, "none", ["X"]),
         (
-            {"name": "Some new GPU", "count": 2, "memory_mib": 48000, "link": "pcie_switch"},
+            {"name": "Some new GPU", "count": 2, "memory_mib": 48000, "interconnect": "pcie_switch"},
             "pcie_switch",
             ["X", "PIX"],
         ),
@@ -437,8 +437,55 @@ def test_described_hosts(gpu_profile: dict[str, Any], interconnect: str, first_r
     assert facts["interconnect"] == interconnect
     assert facts["link_matrix"][0] == first_row
     assert len(facts["devices"]) == gpu_profile.get("count", 1)
-    assumed = gpu_profile.get("count", 1) > 1 and "link" not in gpu_profile and interconnect != "xgmi"
+    assumed = gpu_profile.get("count", 1) > 1 and "interconnect" not in gpu_profile and interconnect != "xgmi"
     assert bool(facts["warnings"]) == assumed
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "word", "interconnect"),
+    [
+        ("H100", 8, "nvlink", "nvswitch"),
+        ("H100", 8, "NVSwitch", "nvswitch"),
+        ("H100", 4, "NVLink", "nvlink_full"),
+        ("H100 NVL", 4, "nvlink", "nvlink_pairs"),
+        ("RTX 3090", 2, "nvlink-bridge", "nvlink_full"),
+        ("RTX 3090", 4, "NVLink bridge", "nvlink_pairs"),
+        ("RTX 4090", 2, "PCIe", "pcie_host"),
+        ("RTX 4090", 2, "PCI Express", "pcie_host"),
+        ("RTX 4090", 2, "pcie_cross_numa", "pcie_cross_numa"),
+        ("MI300X", 8, "Infinity Fabric", "xgmi"),
+    ],
+)
+def test_links_in_everyday_words(name: str, count: int, word: str, interconnect: str) -> None:
+    facts = facts_from_profile({"name": name, "count": count, "interconnect": word})
+    assert facts["interconnect"] == interconnect
+    assert not facts["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("name", "memory_mib", "device", "total_mib", "compute_capability"),
+    [
+        ("4090", None, "NVIDIA GeForce RTX 4090", 24564, "8.9"),
+        (4090, None, "NVIDIA GeForce RTX 4090", 24564, "8.9"),
+        ("NVIDIA A100-SXM4-80GB", None, "NVIDIA A100-SXM4-80GB", 81920, "8.0"),
+        ("H100 80GB HBM3", 81000, "NVIDIA H100 80GB HBM3", 81000, "9.0"),
+        ("H100 SXM5", None, "NVIDIA H100 80GB HBM3", 81559, "9.0"),
+        ("A100 80GB", None, "NVIDIA A100-SXM4-80GB", 81920, "8.0"),
+        ("A100 PCIe 80GB", None, "NVIDIA A100 80GB PCIe", 81920, "8.0"),
+        ("A100", 40960, "NVIDIA A100-SXM4-40GB", 40960, "8.0"),
+        ("A100", 24576, "A100", 24576, "8.0"),
+        ("RTX 3080", 10240, "RTX 3080", 10240, "8.6"),
+        ("Some new GPU", 48000, "Some new GPU", 48000, None),
+    ],
+)
+def test_products_as_people_write_them(
+    name: Any, memory_mib: int | None, device: str, total_mib: int, compute_capability: str | None
+) -> None:
+    facts = facts_from_profile({"name": name, **({"memory_mib": memory_mib} if memory_mib else {})})
+    found = facts["devices"][0]
+    assert found["name"] == device
+    assert found["memory_total_mib"] == found["memory_free_mib"] == total_mib
+    assert found["compute_capability"] == compute_capability
 
 
 @pytest.mark.parametrize(
@@ -447,12 +494,19 @@ def test_described_hosts(gpu_profile: dict[str, Any], interconnect: str, first_r
         ({}, "gpu_profile.name is missing"),
         ({"name": "H1000"}, "Did you mean"),
         ({"name": "H100", "count": 0}, "1 to 16"),
-        ({"name": "H100", "count": 2, "link": "nvlink"}, "nvlink_full"),
+        ({"name": "H100", "count": 2, "interconnect": "bus"}, "nvlink_full"),
+        ({"name": "H100", "count": 2, "interconnect": 4}, "nvlink_full"),
+        ({"name": "H100", "link": "nvswitch"}, "has no field 'link'"),
         ({"name": "H100", "memory_mib": -1}, "in MiB"),
+        ({"name": "H100", "memory_mib": 80}, "in MiB"),
+        ({"name": "H100", "memory_mib": "80GB"}, "in MiB"),
         ({"name": "H100", "memory": 80}, "has no field 'memory'"),
+        ({"name": "A100"}, "may be one of several: write one of NVIDIA A100-SXM4-80GB, NVIDIA A100-SXM4-40GB"),
+        ({"name": "A100", "memory_mib": 24576, "count": True}, "1 to 16"),
+        ("8x H100", "write a mapping"),
     ],
 )
-def test_described_hosts_that_cannot_be(gpu_profile: dict[str, Any], words: str) -> None:
+def test_described_hosts_that_cannot_be(gpu_profile: Any, words: str) -> None:
     with pytest.raises(InputError, match="gpu_profile") as caught:
         facts_from_profile(gpu_profile)
     assert words in str(caught.value)

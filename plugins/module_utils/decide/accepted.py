@@ -1,0 +1,51 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Ask the table of constraints about an engine whose settings are resolved. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.pools import Pool
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Broken
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Sizes as RuleSizes
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.settings import option
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
+
+
+def broken(
+    model: Mapping[str, Any],
+    sizes: Sizes,
+    engine: Engine,
+    pool: Pool,
+    instance: Instance,
+    accelerator: str = "cuda",
+    fully_connected: Optional[bool] = None,
+) -> list[Broken]:
+    """List the rules that an engine breaks: vLLM refuses those of severity "refuse", the others only cost something."""
+    asked = RuleSizes(
+        tensor_parallel_size=sizes.tensor_parallel_size,
+        pipeline_parallel_size=sizes.pipeline_parallel_size,
+        data_parallel_size=sizes.data_parallel_size,
+        enable_expert_parallel=sizes.enable_expert_parallel,
+        decode_context_parallel_size=sizes.decode_context_parallel_size,
+        dtype=instance.dtype,
+        quantization=option(instance, "quantization"),
+        kv_cache_dtype=option(instance, "kv_cache_dtype", "auto"),
+        max_model_len=instance.max_model_len,
+        max_num_seqs=engine.max_num_seqs,
+        max_num_batched_tokens=engine.max_num_batched_tokens,
+        block_size=option(instance, "block_size"),
+        mm_encoder_tp_mode=option(instance, "mm_encoder_tp_mode", "weights"),
+        language_model_only=bool(option(instance, "language_model_only", False)),
+    )
+    gpu = {
+        "name": pool.name,
+        "compute_capability": pool.compute_capability,
+        "accelerator": accelerator,
+        "fully_connected": fully_connected,
+    }
+    return constraints.check(model, asked, gpu, engine.version.version)

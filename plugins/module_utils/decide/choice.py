@@ -1,0 +1,264 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Choose the parallel sizes of one engine: try every size, keep what vLLM accepts and what fits, take the best. Pure.
+
+For ``throughput`` the fewest GPUs that fit, since replicas on the others serve more than a wider engine; for ``latency``
+the widest group that still gains. Where nothing fits: a shorter context, then quantization, then more GPUs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Optional
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import memory, speed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit, Gpu
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Broken
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
+
+# With max_model_len left open, a context shorter than this is not worth a layout with fewer GPUs.
+USEFUL_TOKENS = 8192
+# Sequences at once that a full GPU falls back to when max_num_seqs was left open: the sampler and the CUDA graphs then
+# leave more for the KV cache.
+FEWER_SEQUENCES = (64, 16)
+# A wider group has to shorten a token by this much to be worth its GPUs.
+LATENCY_GAIN = 0.10
+# Utilizations above this leave too little for what vLLM takes outside of its budget.
+MOST_UTILIZATION = 0.97
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked of an engine. Sizes that are None are open; ``length`` None asks for the longest that fits."""
+
+    model: Mapping[str, Any]
+    length: Optional[int]
+    min_concurrency: float
+    objective: str
+    tensor_parallel_size: Optional[int] = None
+    pipeline_parallel_size: Optional[int] = None
+    data_parallel_size: Optional[int] = None
+    enable_expert_parallel: Optional[bool] = None
+    decode_context_parallel_size: int = 1
+    may_lower_sequences: bool = True
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an engine of some sizes would lie.
+
+    ``link`` is the class of the worst link inside a tensor parallel group, ``stage_link`` that between stages.
+    ``crosses_pcie`` says that the group leaves a faster link domain that the host has.
+    """
+
+    devices: tuple[int, ...]
+    link: Optional[str]
+    fast_links: bool
+    crosses_pcie: bool
+    warnings: tuple[str, ...] = ()
+    stage_link: str = "none"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One way to run an engine, and why it cannot when ``refusal`` says so."""
+
+    sizes: Sizes
+    place: Optional[Place] = None
+    engine: Optional[Engine] = None
+    fit: Optional[Fit] = None
+    estimate: Optional[speed.Estimate] = None
+    refusal: Optional[str] = None
+    rule: str = ""
+    remedies: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def works(self) -> bool:
+        """Whether vLLM would start it and hold the asked length."""
+        return self.refusal is None
+
+
+Placing = Callable[[Sizes], Optional[Place]]
+Checking = Callable[[Sizes, Engine], Sequence[Broken]]
+
+
+def sizes_to_try(wish: Wish, most: int, exactly: Optional[int] = None) -> Iterator[Sizes]:
+    """Give the sizes that use up to ``most`` GPUs, or ``exactly`` that many, fewest first.
+
+    Data parallel sizes are tried for mixtures of experts alone: they share their experts. Replicas of other models
+    are independent, and added afterwards.
+    """
+    moe = bool(wish.model.get("is_moe"))
+    for count in [exactly] if exactly else range(1, most + 1):
+        for tensor in range(count, 0, -1):
+            for stages in range(1, count // tensor + 1):
+                ranks, rest = divmod(count, tensor * stages)
+                if rest or (ranks > 1 and not (moe or wish.data_parallel_size)):
+                    continue
+                for experts in _expert_choices(wish, moe, tensor * ranks, ranks):
+                    made = Sizes(tensor, stages, ranks, experts, wish.decode_context_parallel_size)
+                    if _as_written(wish, made):
+                        yield made
+
+
+def _expert_choices(wish: Wish, moe: bool, spread: int, ranks: int) -> Sequence[bool]:
+    if wish.enable_expert_parallel is not None:
+        return (wish.enable_expert_parallel,)
+    if not moe or spread == 1:
+        return (False,)
+    return (True,) if ranks > 1 else (False, True)
+
+
+def _as_written(wish: Wish, sizes: Sizes) -> bool:
+    return all(
+        written is None or written == size
+        for written, size in (
+            (wish.tensor_parallel_size, sizes.tensor_parallel_size),
+            (wish.pipeline_parallel_size, sizes.pipeline_parallel_size),
+            (wish.data_parallel_size, sizes.data_parallel_size),
+        )
+    )
+
+
+def evaluate(wish: Wish, sizes: Sizes, engine: Engine, gpu: Gpu, place: Placing, check: Checking, name: str) -> Option:
+    """Try one size. ``name`` is the GPU's, for the estimate of speed."""
+    broken = check(sizes, engine)
+    refusals = [one for one in broken if one.severity == "refuse"]
+    if refusals:
+        first = refusals[0]
+        reasons = " and ".join(dict.fromkeys(one.reason for one in refusals))
+        return Option(sizes, refusal=reasons, rule=first.rule_id, remedies=tuple(first.remedies))
+    where = place(sizes)
+    if where is None:
+        return Option(sizes, refusal="there is no group of GPUs for it", rule="no_group")
+    warnings = tuple(one.reason for one in broken if one.severity != "refuse") + where.warnings
+    tried = Option(sizes, where, engine, warnings=warnings)
+    for sequences in _sequences(wish, engine):
+        smaller = replace(engine, max_num_seqs=sequences)
+        tried = _fitted(replace(tried, engine=smaller), wish, replace(gpu, fast_links=where.fast_links))
+        if tried.works or tried.rule in ("memory_held", "unknown"):
+            break
+    if not tried.works or tried.fit is None:
+        return tried
+    return replace(tried, estimate=_estimate(wish, tried, name))
+
+
+def _sequences(wish: Wish, engine: Engine) -> Sequence[int]:
+    if not wish.may_lower_sequences:
+        return (engine.max_num_seqs,)
+    return (engine.max_num_seqs, *(fewer for fewer in FEWER_SEQUENCES if fewer < engine.max_num_seqs))
+
+
+def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
+    engine, sizes = option.engine, option.sizes
+    assert engine is not None
+    fit = memory.fit(wish.model, sizes, engine, gpu, wish.length, min_concurrency=wish.min_concurrency)
+    option = replace(option, fit=fit)
+    problem = memory.start_problem(wish.model, sizes, engine, gpu, fit.account)
+    if problem:
+        return replace(option, refusal=problem.reason, rule=problem.rule, remedies=problem.remedies)
+    account = fit.account
+    if account.kv_cache_gib <= 0:
+        return replace(
+            option,
+            rule="out_of_memory",
+            refusal=(
+                f"{account.weights_gib:.1f} GiB of weights and {memory.rest_gib(engine, account):.1f} GiB for the rest do "
+                f"not fit the {account.budget_gib:.1f} GiB that vLLM may use of each GPU"
+            ),
+        )
+    if wish.length and (fit.cache.longest < wish.length or fit.cache.concurrency < wish.min_concurrency):
+        times = f" {wish.min_concurrency:g} times" if wish.min_concurrency > 1 else ""
+        return replace(
+            option,
+            rule="kv_cache_too_small",
+            refusal=(
+                f"the {account.kv_cache_gib:.1f} GiB left for the KV cache hold {max(0, fit.cache.tokens)} tokens, and "
+                f"max_model_len {wish.length} has to fit{times}"
+            ),
+        )
+    least = min(USEFUL_TOKENS, int(wish.model.get("max_model_len") or USEFUL_TOKENS))
+    if not wish.length and fit.max_model_len < least:
+        return replace(
+            option,
+            rule="kv_cache_too_small",
+            refusal=(
+                f"the {account.kv_cache_gib:.1f} GiB left for the KV cache hold a request of {fit.max_model_len} tokens "
+                f"at most, and {least} are the least that is taken for useful"
+            ),
+        )
+    return option
+
+
+def _estimate(wish: Wish, option: Option, name: str) -> Optional[speed.Estimate]:
+    assert option.engine is not None and option.fit is not None and option.place is not None
+    batch = int(min(option.engine.max_num_seqs, max(1.0, option.fit.cache.concurrency)))
+    return speed.estimate(
+        wish.model,
+        option.sizes,
+        name,
+        option.place.link,
+        batch=batch,
+        context_tokens=max(1, option.fit.max_model_len // 2),
+        account=option.fit.account,
+        kv_bytes=option.engine.kv_bytes,
+    )
+
+
+def _score(option: Option) -> tuple[Any, ...]:
+    """Order options of one GPU count, the best least: no PCIe inside a tensor parallel group, then speed, then room."""
+    estimate, fit, place = option.estimate, option.fit, option.place
+    speed_of = -estimate.throughput_tokens_per_second if estimate else 0.0
+    return (
+        bool(place and place.crosses_pcie and option.sizes.tensor_parallel_size > 1),
+        speed_of,
+        option.sizes.pipeline_parallel_size,
+        -(fit.cache.tokens if fit else 0),
+        option.sizes.data_parallel_size,
+        option.sizes.enable_expert_parallel,
+    )
+
+
+def best_for_throughput(options: Sequence[Option]) -> Optional[Option]:
+    """Return the best option with the fewest GPUs."""
+    working = [option for option in options if option.works]
+    if not working:
+        return None
+    fewest = min(option.sizes.gpus for option in working)
+    return min((option for option in working if option.sizes.gpus == fewest), key=_score)
+
+
+def best_for_latency(options: Sequence[Option]) -> Optional[Option]:
+    """Return the widest option that still shortens a token by LATENCY_GAIN over the next narrower one."""
+    working = sorted(
+        (option for option in options if option.works and option.sizes.data_parallel_size == 1),
+        key=lambda option: (option.sizes.gpus, _decode_ms(option), _score(option)),
+    )
+    best = working[0] if working else None
+    for option in working[1:]:
+        assert best is not None
+        if option.sizes.gpus > best.sizes.gpus and _decode_ms(option) <= _decode_ms(best) * (1 - LATENCY_GAIN):
+            best = option
+    return best or best_for_throughput(options)
+
+
+def _decode_ms(option: Option) -> float:
+    return option.estimate.decode_ms if option.estimate else math.inf
+
+
+def best(objective: str, options: Sequence[Option]) -> Optional[Option]:
+    """Return the best option for an objective, None when none works."""
+    return best_for_latency(options) if objective == "latency" else best_for_throughput(options)
+
+
+def missing(option: Option) -> tuple[Any, ...]:
+    """Order options by how much they lack, the least first."""
+    fit = option.fit
+    return (fit is None, -(fit.cache.longest if fit else 0), -(fit.account.kv_cache_gib if fit else 0.0))
+
+
+def closest(options: Sequence[Option]) -> Option:
+    """Return the option that comes closest to working, for a sentence on what is missing."""
+    return min(options, key=missing)

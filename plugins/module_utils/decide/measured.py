@@ -1,0 +1,146 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The numbers of the memory account that no source code says: they were measured, and can be corrected.
+
+Each row holds from vLLM release ``since`` to below ``until``, for ``ranks`` (tensor parallel size, from and to) and
+GPUs of a compute capability from ``capability`` to ``below``. The first row that fits counts. Logs named here are public ones that
+print every part of the account (DEBUG level), read on 2026-11-23.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import profile_of
+
+H100_LOGS = "25 DEBUG logs of vLLM 0.19.0 on H100 80GB"
+SWEEP = "DEBUG logs of Qwen3-14B on H100 80GB, vLLM 0.15 to 0.18"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measured number. ``unit`` is GiB, MiB, or bytes of something."""
+
+    name: str
+    value: float
+    unit: str
+    source: str
+    since: tuple[int, int] = (0, 0)
+    until: tuple[int, int] = (999, 0)
+    ranks: tuple[int, int] = (1, 1024)
+    capability: float = 0.0
+    below: float = 99.0
+    runner: Optional[int] = None
+
+
+TABLE: Sequence[Measured] = (
+    # The sampler's peak: logits in the model's type, FP32 logits, probabilities and noise, for max_num_seqs sequences
+    # of one number per word of the vocabulary; not divided by the tensor parallel size.
+    Measured("sampler", 38.0, "bytes per logit", SWEEP + " (sorts the vocabulary)", until=(0, 17)),
+    # V2: 2 (logits) + 4 (FP32 copy) + 4 (top-k) + 4 (probabilities) while it samples
+    # (v1/worker/gpu/sample/sampler.py:256-384), 4.125 kept for penalties (v1/worker/gpu/sample/penalties.py:45-54)
+    Measured("sampler", 18.2, "bytes per logit", "read from vLLM 0.33.0, not measured", runner=2),
+    Measured("sampler", 14.5, "bytes per logit", H100_LOGS + ", within 0.03 GiB of 21 of them"),
+    # What a profile run holds beside hidden states, logits and expert workspaces.
+    Measured("profile", 0.04, "GiB", H100_LOGS),
+    # A vision tower's own dummy pass.
+    Measured("vision", 0.14, "GiB", "Kimi-VL-A3B and Mistral-Small-3.1 of the " + H100_LOGS),
+    # What loading leaves beside the weights: communication buffers with several ranks, buffers of MLA layers.
+    Measured("loaded", 0.01, "GiB", H100_LOGS, ranks=(1, 1)),
+    Measured("loaded", 0.09, "GiB", H100_LOGS + " (Qwen2.5-72B, Kimi-Dev-72B, Qwen3-32B)"),
+    Measured("loaded_mla", 0.17, "GiB", "DeepSeek-V2-Lite and Kimi-VL-A3B of the " + H100_LOGS),
+    # Memory outside of PyTorch that grows while vLLM profiles: kernels, cuBLAS, and with several ranks the buffers of the
+    # fused all-reduce.
+    Measured("non_torch", 0.13, "GiB", SWEEP, until=(0, 18), ranks=(1, 1)),
+    Measured("non_torch", 0.56, "GiB", "Qwen3-32B on 2 x H100, vLLM 0.11", until=(0, 18), ranks=(2, 3), capability=9.0, below=11.0),
+    Measured("non_torch", 2.33, "GiB", "Qwen3-32B on 8 x H100, vLLM 0.10", until=(0, 18), ranks=(8, 1024), capability=9.0, below=11.0),
+    Measured("non_torch", 1.2, "GiB", "between those of 2 and 8 ranks", until=(0, 18), ranks=(4, 7), capability=9.0, below=11.0),
+    Measured("non_torch", 0.25, "GiB", H100_LOGS, ranks=(1, 1)),
+    Measured("non_torch", 2.08, "GiB", H100_LOGS, since=(0, 18), ranks=(2, 3), capability=9.0, below=11.0),
+    Measured("non_torch", 2.21, "GiB", H100_LOGS, since=(0, 18), ranks=(4, 1024), capability=9.0, below=11.0),
+    Measured("non_torch", 0.25, "GiB", "Qwen2-7B on 2 x A100, vLLM 0.10.1.1"),
+    # CUDA graphs: a part for each layer at 51 captured batch sizes, more where experts are captured.
+    Measured("graphs", 0.32, "GiB", H100_LOGS + ", the estimate that vLLM subtracts since 0.21"),
+    Measured("graphs_per_layer", 0.0165, "GiB", H100_LOGS + ", likewise"),
+    # Outside of the account, before vLLM looks at the free memory: CUDA context, with several ranks NCCL's buffers.
+    # Less on GPUs of 24 GiB, where a utilization of 0.98 was seen to start.
+    Measured("context", 2.01, "GiB", H100_LOGS + ": 79.19 in all, 77.18 free", ranks=(2, 1024), capability=9.0, below=11.0),
+    Measured("context", 0.51, "GiB", H100_LOGS + ": 79.19 in all, 78.68 free", capability=9.0, below=11.0),
+    Measured("context", 0.3, "GiB", "what is left at the utilizations that started on other GPUs"),
+    # What MXFP4 models take after the KV cache was sized.
+    Measured("late_mxfp4", 2.5, "GiB", "gpt-oss-20b on H100 at 0.95, vLLM 0.19: out of memory; at 0.90 not"),
+    Measured("graphs_experts", 0.35, "GiB", H100_LOGS + ", likewise (MoE models)"),
+)
+
+# What the driver keeps of the memory that nvidia-smi prints as total, in MiB: what CUDA sees is less by this.
+# First matching part of a GPU's name. AMD's tools print what HIP sees.
+RESERVED_MIB: Sequence[tuple[str, int, str]] = (
+    ("B300", 900, "as B200, scaled"),
+    ("B200", 729, "178.35 GiB in vLLM logs of 183359 MiB"),
+    ("GB200", 729, "as B200"),
+    ("H200", 616, "memory.reserved of nvidia-smi, driver 580.159.04, 2026-11-23"),
+    ("H100", 479, "79.18 GiB in vLLM logs of 81559 MiB"),
+    ("RTX 3090", 430, "23.58 GiB in vLLM logs of 24576 MiB"),
+    ("L40S", 480, "44.52 GiB in vLLM logs of 46068 MiB"),
+    ("RTX 5080", 462, "15.47 GiB in vLLM logs of 16303 MiB"),
+)
+RESERVED_OTHER_MIB = 480
+# Logs of one product differ by this much (79.18 to 79.25 GiB for an H100).
+CLOSE_MIB = 128
+
+
+
+def release(version: str) -> tuple[int, int]:
+    """Give (0, 33) for "0.33.0", "v0.26.1rc1.dev156+g0eec" likewise by its first two numbers."""
+    parts = version.lstrip("v").split(".")
+    return int(parts[0]), int(parts[1])
+
+
+def number(
+    name: str,
+    version: str,
+    ranks: int = 1,
+    capability: float = 9.0,
+    runner: int = 2,
+    corrections: Optional[Mapping[str, float]] = None,
+) -> float:
+    """Look up a measured number for a release, a tensor parallel size and a compute capability.
+
+    ``corrections`` replaces numbers by name, as receipts of a fleet suggest them. Raises KeyError for a name that is
+    not in the table.
+    """
+    if corrections and name in corrections:
+        return float(corrections[name])
+    found = release(version)
+    for row in TABLE:
+        if (
+            row.name == name
+            and row.since <= found < row.until
+            and row.ranks[0] <= ranks <= row.ranks[1]
+            and row.capability <= capability < row.below
+            and row.runner in (None, runner)
+        ):
+            return row.value
+    raise KeyError(name)
+
+
+def table(corrections: Mapping[str, float]) -> list[Measured]:
+    """List the rows with a fleet's corrections in place."""
+    return [replace(row, value=corrections[row.name]) if row.name in corrections else row for row in TABLE]
+
+
+def visible_mib(name: Optional[str], total_mib: float, reserved_mib: Optional[float] = None) -> float:
+    """Memory that CUDA sees of a GPU, in MiB, from what nvidia-smi prints as total and, where it does, as reserved.
+
+    A total that is what CUDA sees already, as vLLM's log prints it, is known by the product's own total and kept.
+    """
+    if reserved_mib:
+        return total_mib - reserved_mib
+    profile = profile_of(name)
+    if profile and profile.vendor == "amd":
+        return total_mib
+    reserved = next((size for part, size, _ in RESERVED_MIB if part in (name or "")), RESERVED_OTHER_MIB)
+    if profile and profile.memory_mib and abs(total_mib - (profile.memory_mib - reserved)) <= CLOSE_MIB:
+        return total_mib
+    return total_mib - reserved

@@ -1,0 +1,278 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The memory account of one engine, as vLLM will draw it up when it starts. Pure; sizes are GiB unless named otherwise.
+
+    budget     = memory that CUDA sees x gpu_memory_utilization        v1/worker/utils.py:716-772 of vLLM 0.33.0
+    KV cache   = budget - weights - activation - CUDA graphs - outside of PyTorch     v1/worker/gpu_worker.py:641-820
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache, measured, sharding
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_versions import EngineVersion
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
+
+GIB = 1024**3
+MIB_PER_GIB = 1024
+# envs.py: VLLM_FUSED_MOE_CHUNK_SIZE; more tokens go through the experts in several passes
+EXPERT_CHUNK = 16384
+# v1/worker/workspace.py came with this release: what experts take is kept, not freed with the forward pass
+EXPERT_WORKSPACE_KEPT = "0.13.0"
+# Batch sizes that are captured: 1, 2, 4, each 8 to 256 and each 16 to 512 (config/vllm.py:2398-2470)
+CAPTURED_AT_512 = 51
+# Kernels that need no workspace of their own for experts: seen with gpt-oss (MXFP4), vLLM 0.19
+WITHOUT_EXPERT_WORKSPACE = frozenset(("mxfp4", "gpt_oss_mxfp4"))
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What one GPU of a group offers. ``memory_gib`` is what CUDA sees, ``free_gib`` what of it nobody holds."""
+
+    memory_gib: float
+    free_gib: float
+    capability: float = 9.0
+    fast_links: bool = True
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The settings that change the account, all resolved. ``model_bytes`` and ``kv_bytes`` are bytes of one number.
+
+    ``prefix_caching`` is that of models with recurrent layers, which costs them a second state.
+    """
+
+    version: EngineVersion
+    gpu_memory_utilization: float
+    max_num_batched_tokens: int
+    max_num_seqs: int
+    model_bytes: float = 2
+    kv_bytes: float = 2
+    block_size: int = kv_cache.BLOCK_SIZE
+    enforce_eager: bool = False
+    prefix_caching: bool = True
+    kv_cache_memory_bytes: Optional[int] = None
+    model_runner: int = 2
+    hybrid_manager: bool = True
+    corrections: Mapping[str, float] = field(default_factory=dict)
+
+    def number(self, name: str, sizes: Sizes, gpu: Gpu) -> float:
+        """Look up a measured number for this engine."""
+        return measured.number(
+            name,
+            self.version.version,
+            sizes.tensor_parallel_size,
+            # without NVLink there is no fused all-reduce, as on older GPUs
+            gpu.capability if gpu.fast_links else 0.0,
+            self.model_runner,
+            self.corrections,
+        )
+
+
+@dataclass(frozen=True)
+class Account:
+    """GiB on one rank. ``kv_cache_gib`` is below 0 when the rest does not fit the budget."""
+
+    total_gib: float
+    budget_gib: float
+    weights_gib: float
+    activation_gib: float
+    cuda_graphs_gib: float
+    non_torch_gib: float
+    kv_cache_gib: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How an engine fits: the account of its poorest rank, the cache, and the length that it was sized for."""
+
+    account: Account
+    cache: kv_cache.Cache
+    max_model_len: int
+    ranks: tuple[Account, ...]
+
+    @property
+    def fits(self) -> bool:
+        """Whether one request of max_model_len fits."""
+        return self.account.kv_cache_gib > 0 and self.cache.longest >= self.max_model_len > 0
+
+
+def cache_options(sizes: Sizes, engine: Engine) -> kv_cache.CacheOptions:
+    """Say what of an engine changes its KV cache."""
+    version = engine.version
+    return kv_cache.CacheOptions(
+        tensor_parallel_size=sizes.tensor_parallel_size,
+        decode_context_parallel_size=sizes.decode_context_parallel_size,
+        kv_bytes=engine.kv_bytes,
+        model_bytes=engine.model_bytes,
+        block_size=engine.block_size,
+        in_flight_tokens=version.max_in_flight_tokens(
+            engine.max_num_batched_tokens, sizes.pipeline_parallel_size, engine.model_runner
+        ),
+        align=engine.prefix_caching,
+        tokens_by_concurrency=version.logs_tokens_from_concurrency,
+        spare_block=version.logs_tokens_from_concurrency,
+        hybrid_manager=engine.hybrid_manager,
+    )
+
+
+def _expert_workspace(model: Mapping[str, Any], sizes: Sizes, engine: Engine) -> float:
+    """Bytes that the expert kernels keep for their intermediate results (fused_moe/experts/triton_moe.py)."""
+    width, hidden = model.get("moe_intermediate_size"), model.get("hidden_size")
+    if not model.get("is_moe") or not width or not hidden or model.get("quantization") in WITHOUT_EXPERT_WORKSPACE:
+        return 0
+    each = 1 if sizes.enable_expert_parallel else sizes.tensor_parallel_size * sizes.data_parallel_size
+    rows = min(engine.max_num_batched_tokens * sizes.data_parallel_size, EXPERT_CHUNK)
+    rows *= int(model.get("num_experts_per_tok") or 1)
+    inner = width / each
+    return rows * (max(inner, hidden) + max(2 * inner, hidden)) * engine.model_bytes
+
+
+def _forward(model: Mapping[str, Any], sizes: Sizes, engine: Engine) -> float:
+    """Bytes that a forward pass holds at its widest: gate, up and their product, residual and hidden state."""
+    hidden = int(model.get("hidden_size") or 0)
+    dense = any(run.get("feed_forward") == "dense" for run in model.get("layers") or ())
+    inner = int(model.get("intermediate_size" if dense else "shared_expert_intermediate_size") or 0)
+    return engine.max_num_batched_tokens * (3 * inner / sizes.tensor_parallel_size + 2 * hidden) * engine.model_bytes
+
+
+def _activation(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, first: bool, last: bool) -> float:
+    """GiB that a profile run at max_num_batched_tokens takes beside the weights."""
+    hidden = int(model.get("hidden_size") or 0)
+    held = engine.max_num_batched_tokens * hidden * engine.model_bytes
+    sampler = 0.0
+    if last and model.get("runner") != "pooling":
+        sequences = min(engine.max_num_seqs, engine.max_num_batched_tokens)
+        sampler = engine.number("sampler", sizes, gpu) * sequences * int(model.get("vocab_size") or 0)
+    workspace = _expert_workspace(model, sizes, engine)
+    if engine.version.at_least(EXPERT_WORKSPACE_KEPT):
+        peak = max(_forward(model, sizes, engine), sampler) + held + workspace
+    else:
+        peak = max(_forward(model, sizes, engine) + workspace, sampler) + held
+    extra = engine.number("profile", sizes, gpu)
+    if first and model.get("vision"):
+        extra += engine.number("vision", sizes, gpu)
+    return peak / GIB + extra
+
+
+def _graphs(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, layers: int) -> float:
+    """GiB that captured CUDA graphs take, less with fewer batch sizes to capture."""
+    if engine.enforce_eager:
+        return 0.0
+    whole = engine.number("graphs", sizes, gpu) + engine.number("graphs_per_layer", sizes, gpu) * layers
+    if model.get("is_moe"):
+        whole += engine.number("graphs_experts", sizes, gpu)
+    return whole * min(1.0, captured_sizes(engine.max_num_seqs) / CAPTURED_AT_512)
+
+
+def captured_sizes(max_num_seqs: int) -> int:
+    """Count the batch sizes that CUDA graphs are captured for."""
+    most = min(2 * max_num_seqs, 512)
+    return sum(1 for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)) if size <= most)
+
+
+def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -> list[Account]:
+    """Draw up the account of one rank of each pipeline stage.
+
+    ``model`` is what model_info says. CUDA graphs count against the budget since vLLM 0.21; before, they come on top.
+    """
+    budget = gpu.memory_gib * engine.gpu_memory_utilization
+    count = sizes.pipeline_parallel_size
+    cut = sharding.stages(int(model.get("num_layers") or 0), count)
+    found = []
+    for place, size in enumerate(sharding.weights(model, sizes)):
+        weights = size / GIB + engine.number("loaded", sizes, gpu)
+        if model.get("mla"):
+            weights += engine.number("loaded_mla", sizes, gpu)
+        activation = _activation(model, sizes, engine, gpu, place == 0, place == count - 1)
+        graphs = _graphs(model, sizes, engine, gpu, len(cut[place]))
+        outside = engine.number("non_torch", sizes, gpu)
+        counted = graphs if engine.version.subtracts_cuda_graphs else 0.0
+        left = budget - weights - activation - counted - outside
+        if engine.kv_cache_memory_bytes:
+            left = engine.kv_cache_memory_bytes / GIB
+        found.append(Account(gpu.memory_gib, budget, weights, activation, graphs, outside, left))
+    return found
+
+
+def fit(
+    model: Mapping[str, Any],
+    sizes: Sizes,
+    engine: Engine,
+    gpu: Gpu,
+    length: Optional[int],
+    min_concurrency: float = 1.0,
+) -> Fit:
+    """Size an engine for ``length`` tokens, or for the longest up to the model's own when it is None.
+
+    The longest is the one that ``min_concurrency`` requests at once can have. Raises :class:`kv_cache.Unknown` when a
+    number is missing.
+    """
+    top = int(model.get("max_model_len") or 0) or length
+    if not top:
+        raise kv_cache.Unknown("the length that the model was made for")
+    options = cache_options(sizes, engine)
+    groups = kv_cache.groups_of(model, options)
+    ranks = accounts(model, sizes, engine, gpu)
+    cut = sharding.stages(int(model.get("num_layers") or 0), sizes.pipeline_parallel_size)
+    bytes_left = [rank.kv_cache_gib * GIB for rank in ranks]
+    wanted = length or top
+    most = max(top, wanted)
+    sized = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency)
+    if length is None and 0 < sized.longest < wanted:
+        wanted = sized.longest
+        sized = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency)
+    return Fit(_poorest(ranks, groups, cut), sized, wanted, tuple(ranks))
+
+
+def rest_gib(engine: Engine, account: Account) -> float:
+    """GiB of the budget that are neither weights nor KV cache."""
+    graphs = account.cuda_graphs_gib if engine.version.subtracts_cuda_graphs else 0.0
+    return account.activation_gib + account.non_torch_gib + graphs
+
+
+def start_problem(
+    model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, account: Account
+) -> Optional[Refused]:
+    """Say what keeps vLLM from starting although the account adds up; None when nothing does.
+
+    Others may hold memory that the budget counts on (v1/worker/utils.py:757-766), and what vLLM takes outside of the
+    budget has to fit beside it.
+    """
+    context = engine.number("context", sizes, gpu)
+    free = gpu.free_gib - context
+    if free < account.budget_gib and gpu.free_gib < gpu.memory_gib:
+        most = max(0.0, math.floor(free / gpu.memory_gib * 100) / 100)
+        return Refused(
+            f"{gpu.free_gib:.1f} of {gpu.memory_gib:.1f} GiB of a GPU are free, and a gpu_memory_utilization of "
+            f"{engine.gpu_memory_utilization:g} asks for {account.budget_gib:.1f}",
+            "memory_held",
+            ("stop the other processes on the GPU", f"write gpu_memory_utilization: {most:g} or less"),
+        )
+    late = context + (0.0 if engine.version.subtracts_cuda_graphs else account.cuda_graphs_gib)
+    if model.get("quantization") in WITHOUT_EXPERT_WORKSPACE:
+        late += engine.number("late_mxfp4", sizes, gpu)
+    outside = account.total_gib - account.budget_gib
+    if engine.kv_cache_memory_bytes is None and outside < late:
+        most = math.floor((1 - late / gpu.memory_gib) * 100) / 100
+        return Refused(
+            f"a gpu_memory_utilization of {engine.gpu_memory_utilization:g} leaves {outside:.1f} GiB of a GPU, and vLLM "
+            f"takes about {late:.1f} GiB outside of that budget",
+            "utilization_too_high",
+            (f"write gpu_memory_utilization: {most:g} or less",),
+        )
+    return None
+
+
+def _poorest(ranks: Sequence[Account], groups: Sequence[kv_cache.Group], cut: Sequence[range]) -> Account:
+    """Return the account of the rank whose cache holds the fewest blocks."""
+
+    def blocks(place: int) -> float:
+        size = kv_cache.block_bytes(groups, cut[place])
+        return ranks[place].kv_cache_gib / size if size else math.inf
+
+    return ranks[min(range(len(ranks)), key=blocks)]

@@ -1,0 +1,130 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""One instance on the page: its numbers, its memory, why it is so, and what was not taken. Pure."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show import memory, names, words
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show.markup import Child, Markup, tag
+
+_NOTHING = Markup("")
+
+
+def instance(one: Mapping[str, Any], number: int, brief: bool) -> Markup:
+    """An instance's block; ``number`` is its place in the section, ``brief`` leaves out what only the report needs."""
+    if one.get("rejected"):
+        return _refused(one)
+    parts: list[Child] = [
+        _head(one, tag("span", words.letter(number), class_="badge")),
+        _numbers(one),
+        memory.bar(one["memory"]) if one.get("memory") else tag("p", "Its memory was not computed.", class_="quiet"),
+        _ranks(one),
+        _sentences("warnings", "Warning", one.get("warnings") or ()),
+        _sentences("reasons", None, one.get("reasons") or ()),
+    ]
+    if not brief:
+        parts.extend((_alternatives(one.get("alternatives") or ()), _command(one)))
+    return tag("article", *parts, class_=f"instance {words.hue(number)}", data_instance=one["name"])
+
+
+def _head(one: Mapping[str, Any], badge: Markup) -> Markup:
+    model = tag("span", str(one["model"]), class_="model")
+    return tag("header", badge, tag("h3", str(one["name"])), model)
+
+
+def _refused(one: Mapping[str, Any]) -> Markup:
+    reason, remedies = words.refusal(one["rejected"])
+    rule = one["rejected"].get("rule")
+    return tag(
+        "article",
+        _head(one, tag("span", "Refused", class_="badge refused")),
+        tag("p", reason, class_="reason"),
+        tag("p", "What would make it possible, best first:") if remedies else _NOTHING,
+        tag("ol", *(tag("li", remedy) for remedy in remedies), class_="remedies") if remedies else _NOTHING,
+        _sentences("warnings", "Warning", one.get("warnings") or ()),
+        tag("p", "Rule: ", tag("code", str(rule)), class_="quiet") if rule else _NOTHING,
+        class_="instance is-refused",
+        data_instance=one["name"],
+    )
+
+
+def _numbers(one: Mapping[str, Any]) -> Markup:
+    found = [
+        ("Parallel", words.sizes(one)),
+        ("GPUs", words.devices(one)),
+        ("Type", str(one.get("dtype") or words.UNKNOWN)),
+        ("Longest sequence", f"{words.count(one.get('max_model_len'))} tokens"),
+        ("KV cache", f"{words.count(one.get('kv_cache_tokens'))} tokens"),
+        ("Requests of full length at once", words.times(one.get("max_concurrency"))),
+    ]
+    speed = _speed(one.get("estimate"))
+    if speed:
+        found.append(("Speed of one request", speed))
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in found))
+
+
+def _speed(estimate: Mapping[str, Any] | None) -> str | None:
+    if not estimate or estimate.get("decode_tokens_per_second") is None:
+        return None
+    return f"about {estimate['decode_tokens_per_second']:,.0f} tokens/s (estimate)"
+
+
+def _ranks(one: Mapping[str, Any]) -> Markup:
+    nodes = one.get("nodes") or ()
+    if len(nodes) < 2:
+        return _NOTHING
+    rows = [
+        tag("li", f"node rank {rank}: ", tag("b", str(node["host"])), f", GPUs {names.numbers(node['devices'])}")
+        for rank, node in enumerate(nodes)
+    ]
+    return tag("div", tag("p", f"One engine on {len(nodes)} hosts:"), tag("ul", *rows, class_="ranks"))
+
+
+def _sentences(kind: str, label: str | None, sentences: Sequence[str]) -> Markup:
+    if not sentences:
+        return _NOTHING
+    mark = tag("b", f"{label}: ") if label else None
+    return tag("ul", *(tag("li", mark, words.sentence(str(text))) for text in sentences), class_=kind)
+
+
+def _alternatives(alternatives: Sequence[Mapping[str, Any]]) -> Markup:
+    if not alternatives:
+        return _NOTHING
+    head = ("Parallel", "GPUs", "Length", "KV tokens", "Requests", "GiB per GPU", "Tokens/s", "Why not")
+    rows = [
+        tag("tr", *(tag("td", cell, class_="words" if n == 7 else None) for n, cell in enumerate(_cells(one))))
+        for one in alternatives
+    ]
+    table = tag("table", tag("thead", tag("tr", *(tag("th", name, scope="col") for name in head))), tag("tbody", *rows))
+    title = f"{len(alternatives)} alternative{'s' if len(alternatives) > 1 else ''} not taken"
+    return tag("details", tag("summary", title), scrolling(table, title))
+
+
+def _cells(one: Mapping[str, Any]) -> list[str]:
+    estimate, account = one.get("estimate") or {}, one.get("memory") or {}
+    used = sum(account.get(field) or 0 for _kind, field, _name in memory.PARTS) if account else None
+    return [
+        words.sizes(one),
+        words.count(one.get("devices_count")),
+        words.count(one.get("max_model_len")),
+        words.count(one.get("kv_cache_tokens")),
+        words.times(one.get("max_concurrency")),
+        words.gib(used),
+        words.count(estimate.get("decode_tokens_per_second")),
+        words.sentence(str(one.get("why_not") or "")),
+    ]
+
+
+def _command(one: Mapping[str, Any]) -> Markup:
+    environment = [f"{name}={shlex.quote(str(value))}" for name, value in (one.get("environment") or {}).items()]
+    lines = [*environment, " ".join(["vllm serve", *(shlex.quote(str(part)) for part in one.get("serve_args") or ())])]
+    text = tag("pre", " \\\n".join(lines))
+    return tag("details", tag("summary", "Command"), scrolling(text, f"Command of {one['name']}"))
+
+
+def scrolling(content: Markup, label: str) -> Markup:
+    """A part that may be wider than the page: it scrolls by itself, with the keyboard too."""
+    return tag("div", content, class_="scrolling", tabindex=0, role="region", aria_label=label)

@@ -1,0 +1,144 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the inventory says of each host of a plan: checked, and with the facts of hosts that are not asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, plan
+from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts, recorded
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
+
+VARIABLES = ("vllm_models", "gpu_profile", "gpu_recording", "engine_version", "vllm_network_interface")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person wrote for one host. ``gpu_facts`` is None for a host that has to be asked over the network."""
+
+    models: list[dict[str, Any]]
+    gpu_facts: dict[str, Any] | None
+    engine_version: str | None
+    network_interface: str | None
+
+    @property
+    def live(self) -> bool:
+        """Whether the host is there: neither described nor recorded."""
+        return self.gpu_facts is None
+
+
+class Once:
+    """Remembers the answer, or the InputError, of a function by the text of what it was asked."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+        self._known: dict[str, Any] = {}
+
+    def __call__(self, value: Any) -> Any:
+        """Answer as the function does; raises InputError."""
+        key = repr(value)
+        if key not in self._known:
+            try:
+                self._known[key] = self._function(value)
+            except InputError as error:
+                self._known[key] = error
+        answer = self._known[key]
+        if isinstance(answer, InputError):
+            raise answer
+        return answer
+
+
+def here(path: str) -> Path:
+    """A path as a person wrote it: absolute, with ~, or relative to the folder that the command was started in."""
+    return Path(path).expanduser().absolute()
+
+
+def read(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str]) -> dict[str, Asked]:
+    """Read and check the variables of every host.
+
+    Raises InputError with a sentence for each fault, naming the hosts and the variable.
+    """
+    model_problems = Once(_model_problems)
+    profile, recording = Once(facts.facts_from_profile), Once(_recording)
+    asked: dict[str, Asked] = {}
+    faults: dict[str, list[str]] = {}
+    for host in hosts:
+        try:
+            written = _variables(hostvars[host])
+            found = model_problems(written.get("vllm_models", []))
+            for sentence in found:
+                faults.setdefault(sentence, []).append(host)
+            asked[host] = Asked(
+                written.get("vllm_models", []) if not found else [],
+                _described(written, profile, recording),
+                _text(written, "engine_version"),
+                _text(written, "vllm_network_interface"),
+            )
+        except InputError as error:
+            faults.setdefault(str(error), []).append(host)
+    if faults:
+        raise InputError("\n".join(f"{names.fold(where)}: {sentence}" for sentence, where in faults.items()))
+    return asked
+
+
+def _variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+    written = {}
+    for name in VARIABLES:
+        if name in variables:
+            try:
+                written[name] = plain(variables[name])
+            except AnsibleError as error:
+                raise InputError(f"the variable {name} cannot be computed: {error.message}") from error
+    return {name: value for name, value in written.items() if value is not None}
+
+
+def _model_problems(models: Any) -> list[str]:
+    if isinstance(models, list):
+        known = set(instances.FIELDS)
+        extra = [name for name in plan.READING_FIELDS if name not in known]
+        models = [
+            {key: value for key, value in one.items() if key not in extra} if isinstance(one, dict) else one
+            for one in models
+        ]
+    return instances.problems(models)
+
+
+def _described(written: Mapping[str, Any], profile: Once, recording: Once) -> dict[str, Any] | None:
+    if "gpu_profile" in written and "gpu_recording" in written:
+        raise InputError("gpu_profile and gpu_recording are both written; a host is either described or recorded.")
+    if "gpu_profile" in written:
+        described: dict[str, Any] = profile(written["gpu_profile"])
+        return described
+    if "gpu_recording" in written:
+        read_back: dict[str, Any] = recording(written["gpu_recording"])
+        return read_back
+    return None
+
+
+def _recording(folder: Any) -> dict[str, Any]:
+    if not isinstance(folder, str) or not folder:
+        raise InputError(f"gpu_recording is {folder!r}; write the path of a folder on the control node.")
+    path = here(folder)
+    if not path.is_dir():
+        raise InputError(
+            f"gpu_recording is {folder!r}, and there is no folder {path} on the control node; write its full path, "
+            "or one relative to the folder that the command is started in."
+        )
+    return facts.build_facts(recorded.read_recording(str(path)), "recorded")
+
+
+def _text(written: Mapping[str, Any], name: str) -> str | None:
+    value = written.get(name)
+    if value is not None and not isinstance(value, str):
+        raise InputError(
+            f"{name} is {value!r}; write text in quotes, such as '0.33.0'."
+            if name == "engine_version"
+            else f"{name} is {value!r}; write the name of a network interface."
+        )
+    return value
