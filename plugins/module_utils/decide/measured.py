@@ -44,7 +44,7 @@ TABLE: Sequence[Measured] = (
     Measured("sampler", 14.5, "bytes per logit", H100_LOGS + ", within 0.03 GiB of 21 of them"),
     # What a profile run holds beside hidden states, logits and expert workspaces.
     Measured("profile", 0.04, "GiB", H100_LOGS),
-    # A vision tower's own dummy pass.
+    # What a vision tower's dummy pass leaves.
     Measured("vision", 0.14, "GiB", "Kimi-VL-A3B and Mistral-Small-3.1 of the " + H100_LOGS),
     # What loading leaves beside the weights: communication buffers with several ranks, buffers of MLA layers.
     Measured("loaded", 0.01, "GiB", H100_LOGS, ranks=(1, 1)),
@@ -53,12 +53,12 @@ TABLE: Sequence[Measured] = (
     # Memory outside of PyTorch that grows while vLLM profiles: kernels, cuBLAS, and with several ranks the buffers of the
     # fused all-reduce.
     Measured("non_torch", 0.13, "GiB", SWEEP, until=(0, 18), ranks=(1, 1)),
-    Measured("non_torch", 0.56, "GiB", "Qwen3-32B on 2 x H100, vLLM 0.11", until=(0, 18), ranks=(2, 3), capability=9.0, below=11.0),
-    Measured("non_torch", 2.33, "GiB", "Qwen3-32B on 8 x H100, vLLM 0.10", until=(0, 18), ranks=(8, 1024), capability=9.0, below=11.0),
-    Measured("non_torch", 1.2, "GiB", "between those of 2 and 8 ranks", until=(0, 18), ranks=(4, 7), capability=9.0, below=11.0),
+    Measured("non_torch", 0.56, "GiB", "Qwen3-32B on 2 x H100, vLLM 0.11", until=(0, 12), ranks=(2, 3), capability=9.0, below=11.0),
+    Measured("non_torch", 2.33, "GiB", "Qwen3-32B on 8 x H100, vLLM 0.10", until=(0, 12), ranks=(8, 1024), capability=9.0, below=11.0),
+    Measured("non_torch", 1.2, "GiB", "between those of 2 and 8 ranks", until=(0, 12), ranks=(4, 7), capability=9.0, below=11.0),
     Measured("non_torch", 0.25, "GiB", H100_LOGS, ranks=(1, 1)),
-    Measured("non_torch", 2.08, "GiB", H100_LOGS, since=(0, 18), ranks=(2, 3), capability=9.0, below=11.0),
-    Measured("non_torch", 2.21, "GiB", H100_LOGS, since=(0, 18), ranks=(4, 1024), capability=9.0, below=11.0),
+    Measured("non_torch", 2.08, "GiB", H100_LOGS, since=(0, 12), ranks=(2, 3), capability=9.0, below=11.0),
+    Measured("non_torch", 2.21, "GiB", H100_LOGS, since=(0, 12), ranks=(4, 1024), capability=9.0, below=11.0),
     Measured("non_torch", 0.25, "GiB", "Qwen2-7B on 2 x A100, vLLM 0.10.1.1"),
     # CUDA graphs: a part for each layer at 51 captured batch sizes, more where experts are captured.
     Measured("graphs", 0.32, "GiB", H100_LOGS + ", the estimate that vLLM subtracts since 0.21"),
@@ -86,6 +86,8 @@ RESERVED_MIB: Sequence[tuple[str, int, str]] = (
     ("RTX 5080", 462, "15.47 GiB in vLLM logs of 16303 MiB"),
 )
 RESERVED_OTHER_MIB = 480
+# GPUs that share the host's memory print no total: what CUDA sees of it, in MiB.
+UNIFIED_MIB: Sequence[tuple[str, int, str]] = (("GB10", 124549, "121.63 GiB in vLLM logs of DGX Spark"),)
 # Logs of one product differ by this much (79.18 to 79.25 GiB for an H100).
 CLOSE_MIB = 128
 
@@ -128,6 +130,11 @@ def number(
 def table(corrections: Mapping[str, float]) -> list[Measured]:
     """List the rows with a fleet's corrections in place."""
     return [replace(row, value=corrections[row.name]) if row.name in corrections else row for row in TABLE]
+
+
+def unified_mib(name: Optional[str]) -> Optional[int]:
+    """Memory in MiB that CUDA sees of a GPU without memory of its own; None for other GPUs."""
+    return next((size for part, size, _ in UNIFIED_MIB if part in (name or "")), None)
 
 
 def visible_mib(name: Optional[str], total_mib: float, reserved_mib: Optional[float] = None) -> float:

@@ -21,6 +21,10 @@ GIB = 1024**3
 MIB_PER_GIB = 1024
 # envs.py: VLLM_FUSED_MOE_CHUNK_SIZE; more tokens go through the experts in several passes
 EXPERT_CHUNK = 16384
+# Model types whose pictures may have 16 megapixels, in patches of 16 x 16 (models/qwen2_vl.py, qwen3_vl.py); a log of
+# Qwen3.5-27B at max_num_seqs 1 is within 0.12 GiB.
+LARGE_PICTURES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5")
+PATCHES = 65536
 # v1/worker/workspace.py came with this release: what experts take is kept, not freed with the forward pass
 EXPERT_WORKSPACE_KEPT = "0.13.0"
 # Batch sizes that are captured: 1, 2, 4, each 8 to 256 and each 16 to 512 (config/vllm.py:2398-2470)
@@ -140,6 +144,15 @@ def _forward(model: Mapping[str, Any], sizes: Sizes, engine: Engine) -> float:
     return engine.max_num_batched_tokens * (3 * inner / sizes.tensor_parallel_size + 2 * hidden) * engine.model_bytes
 
 
+def _vision_tower(model: Mapping[str, Any], sizes: Sizes) -> float:
+    """Bytes that a vision tower holds while it encodes the largest picture that it takes, before the language model runs."""
+    tower = model.get("vision") or {}
+    if not str(model.get("model_type")).startswith(LARGE_PICTURES):
+        return 0
+    hidden, inner = int(tower.get("hidden_size") or 0), int(tower.get("intermediate_size") or 0)
+    return PATCHES * (2 * inner / sizes.tensor_parallel_size + 3 * hidden) * 2
+
+
 def _activation(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, first: bool, last: bool) -> float:
     """GiB that a profile run at max_num_batched_tokens takes beside the weights."""
     hidden = int(model.get("hidden_size") or 0)
@@ -149,6 +162,8 @@ def _activation(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu
         sequences = min(engine.max_num_seqs, engine.max_num_batched_tokens)
         sampler = engine.number("sampler", sizes, gpu) * sequences * int(model.get("vocab_size") or 0)
     workspace = _expert_workspace(model, sizes, engine)
+    if first:
+        sampler = max(sampler, _vision_tower(model, sizes))
     if engine.version.at_least(EXPERT_WORKSPACE_KEPT):
         peak = max(_forward(model, sizes, engine), sampler) + held + workspace
     else:

@@ -37,7 +37,10 @@ def capability_of(pool: Pool) -> float:
 def gpu_of(pool: Pool, fast_links: bool) -> Gpu:
     """Say what the poorest GPU of a pool offers. Raises :class:`kv_cache.Unknown` without a memory size."""
     if not pool.memory_total_mib:
-        raise kv_cache.Unknown("the memory of the GPUs")
+        unified = measured.unified_mib(pool.name)
+        if not unified:
+            raise kv_cache.Unknown("the memory of the GPUs")
+        return Gpu(unified / MIB_PER_GIB, unified / MIB_PER_GIB, capability_of(pool), fast_links)
     visible = measured.visible_mib(pool.name, pool.memory_total_mib, pool.memory_reserved_mib)
     held = pool.memory_total_mib - (pool.memory_free_mib or pool.memory_total_mib) - (pool.memory_reserved_mib or 0)
     return Gpu(
@@ -99,7 +102,7 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
     """Resolve an entry's settings for a kind of GPU. ``ranks`` are those of one engine (batch defaults depend on them)."""
     version = engine_versions.of(instance.engine_version)
     tokens, sequences = engine_versions.default_batch(
-        version.version, pool.name, pool.memory_total_mib, accelerator=accelerator, world_size=ranks
+        version.version, pool.name, pool.memory_total_mib or measured.unified_mib(pool.name), accelerator, ranks
     )
     dtype = computed_dtype(instance.dtype, model.get("dtype"), capability_of(pool))
     model_bytes = kv_cache.dtype_bytes(dtype)
