@@ -19,6 +19,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import 
 
 # With max_model_len left open, a context shorter than this is not worth a layout with fewer GPUs.
 USEFUL_TOKENS = 8192
+# A KV cache is useful when it holds this many requests of the asked length, or of USEFUL_TOKENS if that is less.
+USEFUL_REQUESTS = 3
 # Sequences at once that a full GPU falls back to when max_num_seqs was left open: the sampler and the CUDA graphs then
 # leave more for the KV cache.
 FEWER_SEQUENCES = (64, 16)
@@ -58,6 +60,7 @@ class Place:
     crosses_pcie: bool
     warnings: tuple[str, ...] = ()
     stage_link: str = "none"
+    several_hosts: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,21 @@ class Option:
     rule: str = ""
     remedies: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    warned: frozenset[str] = frozenset()
 
     @property
     def works(self) -> bool:
         """Whether vLLM would start it and hold the asked length."""
         return self.refusal is None
+
+    def useful(self, length: Optional[int]) -> bool:
+        """Whether its KV cache holds a few requests at once, not just the one that has to fit."""
+        if not self.works or self.fit is None:
+            return False
+        cache = self.fit.cache
+        return math.isinf(cache.concurrency) or cache.tokens >= USEFUL_REQUESTS * min(
+            length or USEFUL_TOKENS, USEFUL_TOKENS
+        )
 
 
 Placing = Callable[[Sizes], Optional[Place]]
@@ -134,11 +147,13 @@ def evaluate(wish: Wish, sizes: Sizes, engine: Engine, gpu: Gpu, place: Placing,
     if where is None:
         return Option(sizes, refusal="there is no group of GPUs for it", rule="no_group")
     warnings = tuple(one.reason for one in broken if one.severity != "refuse") + where.warnings
-    tried = Option(sizes, where, engine, warnings=warnings)
+    warned = frozenset(one.rule_id for one in broken)
+    there = replace(gpu, fast_links=where.fast_links)
+    tried = Option(sizes)
     for sequences in _sequences(wish, engine):
         smaller = replace(engine, max_num_seqs=sequences)
-        tried = _fitted(replace(tried, engine=smaller), wish, replace(gpu, fast_links=where.fast_links))
-        if tried.works or tried.rule in ("memory_held", "unknown"):
+        tried = _fitted(Option(sizes, where, smaller, warnings=warnings, warned=warned), wish, there)
+        if tried.useful(wish.length) or tried.rule == "memory_held":
             break
     if not tried.works or tried.fit is None:
         return tried
@@ -207,12 +222,23 @@ def _estimate(wish: Wish, option: Option, name: str) -> Optional[speed.Estimate]
     )
 
 
+def _class(option: Option, length: Optional[int]) -> tuple[bool, ...]:
+    """Order kinds of options, the best least.
+
+    Experts evenly spread before unevenly; tensor parallel groups that stay in their link domain before those that leave
+    it; one stage before several, but for an engine over several hosts; a useful KV cache before one that just fits.
+    """
+    place, sizes = option.place, option.sizes
+    crosses = bool(place and place.crosses_pcie and sizes.tensor_parallel_size > 1)
+    staged = sizes.pipeline_parallel_size > 1 and bool(place and not place.several_hosts)
+    return "ep_experts_uneven" in option.warned, crosses, staged, not option.useful(length)
+
+
 def _score(option: Option) -> tuple[Any, ...]:
-    """Order options of one GPU count, the best least: no PCIe inside a tensor parallel group, then speed, then room."""
-    estimate, fit, place = option.estimate, option.fit, option.place
+    """Order options of one kind and GPU count, the best least: speed, then room."""
+    estimate, fit = option.estimate, option.fit
     speed_of = -estimate.throughput_tokens_per_second if estimate else 0.0
     return (
-        bool(place and place.crosses_pcie and option.sizes.tensor_parallel_size > 1),
         speed_of,
         option.sizes.pipeline_parallel_size,
         -(fit.cache.tokens if fit else 0),
@@ -221,19 +247,18 @@ def _score(option: Option) -> tuple[Any, ...]:
     )
 
 
-def best_for_throughput(options: Sequence[Option]) -> Optional[Option]:
-    """Return the best option with the fewest GPUs."""
+def best_for_throughput(options: Sequence[Option], length: Optional[int]) -> Optional[Option]:
+    """Return the best option with the fewest GPUs, of the best kind of option that there is."""
     working = [option for option in options if option.works]
-    if not working:
-        return None
-    fewest = min(option.sizes.gpus for option in working)
-    return min((option for option in working if option.sizes.gpus == fewest), key=_score)
+    return min(working, key=lambda option: (_class(option, length), option.sizes.gpus, _score(option)), default=None)
 
 
-def best_for_latency(options: Sequence[Option]) -> Optional[Option]:
+def best_for_latency(options: Sequence[Option], length: Optional[int]) -> Optional[Option]:
     """Return the widest option that still shortens a token by LATENCY_GAIN over the next narrower one."""
+    single = [option for option in options if option.works and option.sizes.data_parallel_size == 1]
+    kind = min((_class(option, length) for option in single), default=None)
     working = sorted(
-        (option for option in options if option.works and option.sizes.data_parallel_size == 1),
+        (option for option in single if _class(option, length) == kind),
         key=lambda option: (option.sizes.gpus, _decode_ms(option), _score(option)),
     )
     best = working[0] if working else None
@@ -241,16 +266,17 @@ def best_for_latency(options: Sequence[Option]) -> Optional[Option]:
         assert best is not None
         if option.sizes.gpus > best.sizes.gpus and _decode_ms(option) <= _decode_ms(best) * (1 - LATENCY_GAIN):
             best = option
-    return best or best_for_throughput(options)
+    return best or best_for_throughput(options, length)
 
 
 def _decode_ms(option: Option) -> float:
     return option.estimate.decode_ms if option.estimate else math.inf
 
 
-def best(objective: str, options: Sequence[Option]) -> Optional[Option]:
-    """Return the best option for an objective, None when none works."""
-    return best_for_latency(options) if objective == "latency" else best_for_throughput(options)
+def best(wish: Wish, options: Sequence[Option]) -> Optional[Option]:
+    """Return the best option for what is asked, None when none works."""
+    choose = best_for_latency if wish.objective == "latency" else best_for_throughput
+    return choose(options, wish.length)
 
 
 def missing(option: Option) -> tuple[Any, ...]:

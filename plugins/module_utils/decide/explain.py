@@ -22,7 +22,9 @@ LEAST_CONTEXT = 1024
 # What a quantized copy weighs beside its bits: scales and zero points at a group size of 128.
 QUANTIZED_OVERHEAD = 1.04
 # Kinds of tensors that quantized checkpoints leave in 16 bits.
-NOT_QUANTIZED = frozenset(("embedding", "position_embedding", "lm_head", "norm", "router", "vision", "projector", "mtp"))
+NOT_QUANTIZED = frozenset(
+    ("embedding", "position_embedding", "lm_head", "norm", "router", "vision", "projector", "mtp")
+)
 MOST_ALTERNATIVES = 6
 # GPUs on one host, and hosts, that a remedy looks at.
 MOST_GPUS = 16
@@ -45,9 +47,7 @@ def quantized(model: Mapping[str, Any], bits: int) -> dict[str, Any]:
 
 def _fit(model: Mapping[str, Any], sizes: Sizes, instance: Instance, engine: Engine, pool: Pool) -> Optional[Fit]:
     try:
-        found = memory.fit(
-            model, sizes, engine, gpu_of(pool, True), instance.max_model_len, instance.min_concurrency
-        )
+        found = memory.fit(model, sizes, engine, gpu_of(pool, True), instance.max_model_len, instance.min_concurrency)
     except kv_cache.Unknown:
         return None
     least = instance.max_model_len or LEAST_CONTEXT
@@ -224,14 +224,24 @@ def alternatives(options: Sequence[Option], taken: Option, objective: str) -> li
     others = [option for option in options if option.sizes != taken.sizes]
     near = sorted(
         others,
-        key=lambda option: (not option.works, option.fit is None, abs(option.sizes.gpus - taken.sizes.gpus), _order(option)),
+        key=lambda option: (
+            not option.works,
+            option.fit is None,
+            abs(option.sizes.gpus - taken.sizes.gpus),
+            _order(option),
+        ),
     )
     return [_alternative(option, taken, objective) for option in near[:MOST_ALTERNATIVES]]
 
 
 def _order(option: Option) -> tuple[Any, ...]:
     sizes = option.sizes
-    return sizes.pipeline_parallel_size, sizes.data_parallel_size, sizes.enable_expert_parallel, sizes.tensor_parallel_size
+    return (
+        sizes.pipeline_parallel_size,
+        sizes.data_parallel_size,
+        sizes.enable_expert_parallel,
+        sizes.tensor_parallel_size,
+    )
 
 
 def _alternative(option: Option, taken: Option, objective: str) -> dict[str, Any]:
@@ -258,9 +268,7 @@ def _slower(option: Option, taken: Option, objective: str) -> str:
     if not option.estimate or not taken.estimate:
         return "gives no more for its GPUs"
     if objective == "latency":
-        return (
-            f"a token takes {option.estimate.decode_ms:.1f} ms and {taken.estimate.decode_ms:.1f} ms in the layout taken (estimate)"
-        )
+        return f"a token takes {option.estimate.decode_ms:.1f} ms and {taken.estimate.decode_ms:.1f} ms in the layout taken (estimate)"
     return (
         f"{option.estimate.throughput_tokens_per_second:.0f} tokens per second and "
         f"{taken.estimate.throughput_tokens_per_second:.0f} in the layout taken (estimate)"

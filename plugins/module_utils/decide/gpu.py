@@ -132,7 +132,7 @@ def _on_pool(instance: Instance, model: Mapping[str, Any], ground: Ground, pool:
             options.append(choice.evaluate(wish, sizes, settings.engine, gpu, place, check, pool.name or ""))
     if not options:
         raise _no_size(instance, most * nodes, exact)
-    best = choice.best(instance.objective, options) or choice.closest(options)
+    best = choice.best(wish, options) or choice.closest(options)
     devices = _devices(ground, best) if best.works else {}
     return Decision(best, tuple(options), pool, settings, devices, warnings=pool.warnings)
 
@@ -204,7 +204,7 @@ def _across(ground: Ground) -> choice.Placing:
         link = NETWORK if spans else inside if sizes.tensor_parallel_size > 1 else "none"
         warnings = tuple(dict.fromkeys(text for host in found for text in host.group.warnings))
         devices = tuple(device for host in found for device in host.group.devices)
-        return Place(devices, link, link in (*FAST, "none"), spans, warnings, NETWORK)
+        return Place(devices, link, link in (*FAST, "none"), spans, warnings, NETWORK, True)
 
     return place
 
@@ -226,7 +226,12 @@ def _with_replicas(instance: Instance, model: Mapping[str, Any], ground: Ground,
     """
     best = found.option
     open_count = instance.gpus == "auto" and instance.data_parallel_size is None and ground.alone
-    if not open_count or instance.objective != "throughput" or len(ground.facts) > 1 or model.get("runner") == "pooling":
+    if (
+        not open_count
+        or instance.objective != "throughput"
+        or len(ground.facts) > 1
+        or model.get("runner") == "pooling"
+    ):
         return found
     count = len(found.pool.devices) // best.sizes.gpus
     if count < 2:

@@ -125,7 +125,12 @@ def _on_cpu(layout: Layout, instance: Instance, model: Mapping[str, Any], facts:
 
 
 def _on_gpus(
-    layout: Layout, instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Mapping[str, Any]], free: Free, alone: bool
+    layout: Layout,
+    instance: Instance,
+    model: Mapping[str, Any],
+    facts: Mapping[str, Mapping[str, Any]],
+    free: Free,
+    alone: bool,
 ) -> None:
     share = gpu.shared_utilization(instance)
     taken = {host: free.closed_to(host, share) for host in facts}
@@ -179,9 +184,7 @@ def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any],
         arguments["max-num-seqs"] = engine.max_num_seqs
     if instance.dtype == "auto" and settings.dtype == "float16" and model.get("dtype") != "float16":
         arguments["dtype"] = "float16"
-        layout.reasons.append(
-            f"float16, because compute capability {found.pool.compute_capability} has no bfloat16."
-        )
+        layout.reasons.append(f"float16, because compute capability {found.pool.compute_capability} has no bfloat16.")
     if engine.kv_cache_memory_bytes:
         arguments["kv-cache-memory-bytes"] = engine.kv_cache_memory_bytes
     # nvidia-smi's order; CUDA's own default is fastest first.

@@ -53,9 +53,36 @@ TABLE: Sequence[Measured] = (
     # Memory outside of PyTorch that grows while vLLM profiles: kernels, cuBLAS, and with several ranks the buffers of the
     # fused all-reduce.
     Measured("non_torch", 0.13, "GiB", SWEEP, until=(0, 18), ranks=(1, 1)),
-    Measured("non_torch", 0.56, "GiB", "Qwen3-32B on 2 x H100, vLLM 0.11", until=(0, 12), ranks=(2, 3), capability=9.0, below=11.0),
-    Measured("non_torch", 2.33, "GiB", "Qwen3-32B on 8 x H100, vLLM 0.10", until=(0, 12), ranks=(8, 1024), capability=9.0, below=11.0),
-    Measured("non_torch", 1.2, "GiB", "between those of 2 and 8 ranks", until=(0, 12), ranks=(4, 7), capability=9.0, below=11.0),
+    Measured(
+        "non_torch",
+        0.56,
+        "GiB",
+        "Qwen3-32B on 2 x H100, vLLM 0.11",
+        until=(0, 12),
+        ranks=(2, 3),
+        capability=9.0,
+        below=11.0,
+    ),
+    Measured(
+        "non_torch",
+        2.33,
+        "GiB",
+        "Qwen3-32B on 8 x H100, vLLM 0.10",
+        until=(0, 12),
+        ranks=(8, 1024),
+        capability=9.0,
+        below=11.0,
+    ),
+    Measured(
+        "non_torch",
+        1.2,
+        "GiB",
+        "between those of 2 and 8 ranks",
+        until=(0, 12),
+        ranks=(4, 7),
+        capability=9.0,
+        below=11.0,
+    ),
     Measured("non_torch", 0.25, "GiB", H100_LOGS, ranks=(1, 1)),
     Measured("non_torch", 2.08, "GiB", H100_LOGS, since=(0, 12), ranks=(2, 3), capability=9.0, below=11.0),
     Measured("non_torch", 2.21, "GiB", H100_LOGS, since=(0, 12), ranks=(4, 1024), capability=9.0, below=11.0),
@@ -65,7 +92,9 @@ TABLE: Sequence[Measured] = (
     Measured("graphs_per_layer", 0.0165, "GiB", H100_LOGS + ", likewise"),
     # Outside of the account, before vLLM looks at the free memory: CUDA context, with several ranks NCCL's buffers.
     # Less on GPUs of 24 GiB, where a utilization of 0.98 was seen to start.
-    Measured("context", 2.01, "GiB", H100_LOGS + ": 79.19 in all, 77.18 free", ranks=(2, 1024), capability=9.0, below=11.0),
+    Measured(
+        "context", 2.01, "GiB", H100_LOGS + ": 79.19 in all, 77.18 free", ranks=(2, 1024), capability=9.0, below=11.0
+    ),
     Measured("context", 0.51, "GiB", H100_LOGS + ": 79.19 in all, 78.68 free", capability=9.0, below=11.0),
     Measured("context", 0.3, "GiB", "what is left at the utilizations that started on other GPUs"),
     # What MXFP4 models take after the KV cache was sized.
@@ -90,7 +119,6 @@ RESERVED_OTHER_MIB = 480
 UNIFIED_MIB: Sequence[tuple[str, int, str]] = (("GB10", 124549, "121.63 GiB in vLLM logs of DGX Spark"),)
 # Logs of one product differ by this much (79.18 to 79.25 GiB for an H100).
 CLOSE_MIB = 128
-
 
 
 def release(version: str) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The memory account of one engine, as vLLM will draw it up when it starts. Pure; sizes are GiB unless named otherwise.
 
-    budget     = memory that CUDA sees x gpu_memory_utilization        v1/worker/utils.py:716-772 of vLLM 0.33.0
-    KV cache   = budget - weights - activation - CUDA graphs - outside of PyTorch     v1/worker/gpu_worker.py:641-820
+budget     = memory that CUDA sees x gpu_memory_utilization        v1/worker/utils.py:716-772 of vLLM 0.33.0
+KV cache   = budget - weights - activation - CUDA graphs - outside of PyTorch     v1/worker/gpu_worker.py:641-820
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ EXPERT_CHUNK = 16384
 # Qwen3.5-27B at max_num_seqs 1 is within 0.12 GiB.
 LARGE_PICTURES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5")
 PATCHES = 65536
+# A length that is chosen for what fits leaves this share of the KV cache, since predictions are off by it at times, and is
+# a multiple of LENGTH_STEP tokens.
+SPARED = 0.05
+LENGTH_STEP = 256
 # v1/worker/workspace.py came with this release: what experts take is kept, not freed with the forward pass
 EXPERT_WORKSPACE_KEPT = "0.13.0"
 # Batch sizes that are captured: 1, 2, 4, each 8 to 256 and each 16 to 512 (config/vllm.py:2398-2470)
@@ -238,8 +242,10 @@ def fit(
     wanted = length or top
     most = max(top, wanted)
     sized = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency)
-    if length is None and 0 < sized.longest < wanted:
-        wanted = sized.longest
+    if length is None:
+        spared = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency * (1 + SPARED))
+        wanted = spared.longest // LENGTH_STEP * LENGTH_STEP or spared.longest if spared.longest < wanted else wanted
+    if length is None and wanted:
         sized = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency)
     return Fit(_poorest(ranks, groups, cut), sized, wanted, tuple(ranks))
 

@@ -110,9 +110,7 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
     kv_memory = instance.kv_cache_memory_gib
     engine = Engine(
         version=version,
-        gpu_memory_utilization=float(
-            option(instance, "gpu_memory_utilization") or version.gpu_memory_utilization
-        ),
+        gpu_memory_utilization=float(option(instance, "gpu_memory_utilization") or version.gpu_memory_utilization),
         max_num_batched_tokens=int(tokens),
         max_num_seqs=min(int(option(instance, "max_num_seqs") or sequences), int(tokens)),
         model_bytes=model_bytes,
