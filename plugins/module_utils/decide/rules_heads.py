@@ -9,9 +9,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import 
 
 # model_executor/layers/vocab_parallel_embedding.py:36
 VOCABULARY_PADDING = 64
-# These compute the tower on every rank by themselves (models/vision.py:142, kimi_k25_vit.py:388, muse_glimmer.py:394),
-# or add heads (intern_vit.py:270-303)
-VISION_DIVIDES_ITSELF = ("KimiK25", "MuseGlimmer", "InternVL", "NVLM")
+# These compute the tower on every rank by themselves (models/vision.py:142, kimi_k25_vit.py:388, muse_glimmer.py:394,
+# models/kimi_k3), or add heads (intern_vit.py:270-303)
+VISION_DIVIDES_ITSELF = ("KimiK25", "KimiK3", "MuseGlimmer", "InternVL", "NVLM")
 
 KV_ATTENTION = ("full", "sliding", "chunked")
 

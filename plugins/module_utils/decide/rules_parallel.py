@@ -20,6 +20,7 @@ AT_LEAST_AN_EXPERT_EACH = frozenset(
         "ExaoneMoEForCausalLM",
         "ExaoneMoeForCausalLM",
         "HYV3ForCausalLM",
+        "HYV4ForCausalLM",
         "InternS1ProForConditionalGeneration",
         "InternS2MobiusForConditionalGeneration",
         "K2HorizonForCausalLM",
@@ -28,15 +29,17 @@ AT_LEAST_AN_EXPERT_EACH = frozenset(
         "MiMoV2FlashForCausalLM",
         "MiMoV2ForCausalLM",
         "MiniMaxM2ForCausalLM",
+        "MiniMaxM3SparseForCausalLM",
         "Qwen2MoeForCausalLM",
         "Qwen3MoeForCausalLM",
         "Qwen3NextForCausalLM",
         "Step3TextForCausalLM",
+        "Step5ForCausalLM",
         "Step3p5ForCausalLM",
     }
 )
-# models/kimi_k3/nvidia/model.py:522, models/deepseek_v4/nvidia/model.py:357: as many experts on each rank
-EVEN_EXPERTS = frozenset({"KimiK3ForConditionalGeneration", "DeepseekV4ForCausalLM"})
+# models/deepseek_v4/nvidia/model.py:357: as many experts on each rank
+EVEN_EXPERTS = frozenset({"DeepseekV4ForCausalLM"})
 
 
 def _architectures(case: Case) -> frozenset[str]:
@@ -208,7 +211,7 @@ RULES: Sequence[Rule] = (
         divides=True,
     ),
     Rule("ep_needs_moe", expert_parallel_without_experts, "config/model.py:1498-1503"),
-    Rule("ep_experts_not_even", experts_not_even, "model_executor/models/deepseek_v4/nvidia/model.py:357"),
+    Rule("ep_experts_not_even", experts_not_even, "models/deepseek_v4/nvidia/model.py:357"),
     Rule(
         "ep_experts_uneven",
         experts_uneven,

@@ -516,13 +516,8 @@ def test_every_rule_is_written_once_says_where_it_comes_from_and_is_tested() -> 
 
 KEYS = ("num_attention_heads", "num_kv_heads", "vocab_size", "intermediate_size", "moe_intermediate_size")
 NUMBERS = st.none() | st.integers(1, 300_000)
-MODELS = st.fixed_dictionaries(
-    {},
-    optional={
-        **dict.fromkeys((*KEYS, "num_experts", "shared_expert_intermediate_size"), NUMBERS),
-        "mla": st.booleans(),
-    },
-)
+MORE_KEYS = ("num_experts", "shared_expert_intermediate_size")
+MODELS = st.fixed_dictionaries({}, optional={**dict.fromkeys(KEYS + MORE_KEYS, NUMBERS), "mla": st.booleans()})
 
 
 @given(MODELS, st.integers(1, 20))
