@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
@@ -23,7 +23,7 @@ def broken(
     pool: Pool,
     instance: Instance,
     accelerator: str = "cuda",
-    fully_connected: Optional[bool] = None,
+    fully_connected: bool | None = None,
 ) -> list[Broken]:
     """List the rules that an engine breaks: vLLM refuses those of severity "refuse", the others only cost something."""
     asked = RuleSizes(

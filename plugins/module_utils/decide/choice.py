@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Choose the parallel sizes of one engine: try every size, keep what vLLM accepts and what fits, take the best. Pure.
 
-For ``throughput`` the fewest GPUs that fit, since replicas on the others serve more than a wider engine; for ``latency``
-the widest group that still gains. Where nothing fits: a shorter context, then quantization, then more GPUs.
+For ``throughput`` the fewest GPUs that fit, since replicas on the others serve more than a wider engine; for
+``latency`` the widest group that still gains. Where nothing fits: a shorter context, then quantization, then more GPUs.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class Wish:
     """What is asked of an engine. Sizes that are None are open; ``length`` None asks for the longest that fits."""
 
     model: Mapping[str, Any]
-    length: Optional[int]
+    length: int | None
     min_concurrency: float
     objective: str
-    tensor_parallel_size: Optional[int] = None
-    pipeline_parallel_size: Optional[int] = None
-    data_parallel_size: Optional[int] = None
-    enable_expert_parallel: Optional[bool] = None
+    tensor_parallel_size: int | None = None
+    pipeline_parallel_size: int | None = None
+    data_parallel_size: int | None = None
+    enable_expert_parallel: bool | None = None
     decode_context_parallel_size: int = 1
     may_lower_sequences: bool = True
 
@@ -55,7 +55,7 @@ class Place:
     """
 
     devices: tuple[int, ...]
-    link: Optional[str]
+    link: str | None
     fast_links: bool
     crosses_pcie: bool
     warnings: tuple[str, ...] = ()
@@ -68,11 +68,11 @@ class Option:
     """One way to run an engine, and why it cannot when ``refusal`` says so."""
 
     sizes: Sizes
-    place: Optional[Place] = None
-    engine: Optional[Engine] = None
-    fit: Optional[Fit] = None
-    estimate: Optional[speed.Estimate] = None
-    refusal: Optional[str] = None
+    place: Place | None = None
+    engine: Engine | None = None
+    fit: Fit | None = None
+    estimate: speed.Estimate | None = None
+    refusal: str | None = None
     rule: str = ""
     remedies: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class Option:
         """Whether vLLM would start it and hold the asked length."""
         return self.refusal is None
 
-    def useful(self, length: Optional[int]) -> bool:
+    def useful(self, length: int | None) -> bool:
         """Whether its KV cache holds a few requests at once, not just the one that has to fit."""
         if not self.works or self.fit is None:
             return False
@@ -97,7 +97,7 @@ Placing = Callable[[Sizes], Optional[Place]]
 Checking = Callable[[Sizes, Engine], Sequence[Broken]]
 
 
-def sizes_to_try(wish: Wish, most: int, exactly: Optional[int] = None) -> Iterator[Sizes]:
+def sizes_to_try(wish: Wish, most: int, exactly: int | None = None) -> Iterator[Sizes]:
     """Give the sizes that use up to ``most`` GPUs, or ``exactly`` that many, fewest first.
 
     Data parallel sizes are tried for mixtures of experts alone: they share their experts. Replicas of other models
@@ -180,8 +180,8 @@ def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
             option,
             rule="out_of_memory",
             refusal=(
-                f"{account.weights_gib:.1f} GiB of weights and {memory.rest_gib(engine, account):.1f} GiB for the rest do "
-                f"not fit the {account.budget_gib:.1f} GiB that vLLM may use of each GPU"
+                f"{account.weights_gib:.1f} GiB of weights and {memory.rest_gib(engine, account):.1f} GiB for the rest "
+                f"do not fit the {account.budget_gib:.1f} GiB that vLLM may use of each GPU"
             ),
         )
     if wish.length and (fit.cache.longest < wish.length or fit.cache.concurrency < wish.min_concurrency):
@@ -200,14 +200,14 @@ def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
             option,
             rule="kv_cache_too_small",
             refusal=(
-                f"the {account.kv_cache_gib:.1f} GiB left for the KV cache hold a request of {fit.max_model_len} tokens "
-                f"at most, and {least} are the least that is taken for useful"
+                f"the {account.kv_cache_gib:.1f} GiB left for the KV cache hold a request of {fit.max_model_len} "
+                f"tokens at most, and {least} are the least that is taken for useful"
             ),
         )
     return option
 
 
-def _estimate(wish: Wish, option: Option, name: str) -> Optional[speed.Estimate]:
+def _estimate(wish: Wish, option: Option, name: str) -> speed.Estimate | None:
     assert option.engine is not None and option.fit is not None and option.place is not None
     batch = int(min(option.engine.max_num_seqs, max(1.0, option.fit.cache.concurrency)))
     return speed.estimate(
@@ -222,7 +222,7 @@ def _estimate(wish: Wish, option: Option, name: str) -> Optional[speed.Estimate]
     )
 
 
-def _class(option: Option, length: Optional[int]) -> tuple[bool, ...]:
+def _class(option: Option, length: int | None) -> tuple[bool, ...]:
     """Order kinds of options, the best least.
 
     Experts evenly spread before unevenly; tensor parallel groups that stay in their link domain before those that leave
@@ -247,13 +247,13 @@ def _score(option: Option) -> tuple[Any, ...]:
     )
 
 
-def best_for_throughput(options: Sequence[Option], length: Optional[int]) -> Optional[Option]:
+def best_for_throughput(options: Sequence[Option], length: int | None) -> Option | None:
     """Return the best option with the fewest GPUs, of the best kind of option that there is."""
     working = [option for option in options if option.works]
     return min(working, key=lambda option: (_class(option, length), option.sizes.gpus, _score(option)), default=None)
 
 
-def best_for_latency(options: Sequence[Option], length: Optional[int]) -> Optional[Option]:
+def best_for_latency(options: Sequence[Option], length: int | None) -> Option | None:
     """Return the widest option that still shortens a token by LATENCY_GAIN over the next narrower one."""
     single = [option for option in options if option.works and option.sizes.data_parallel_size == 1]
     kind = min((_class(option, length) for option in single), default=None)
@@ -273,7 +273,7 @@ def _decode_ms(option: Option) -> float:
     return option.estimate.decode_ms if option.estimate else math.inf
 
 
-def best(wish: Wish, options: Sequence[Option]) -> Optional[Option]:
+def best(wish: Wish, options: Sequence[Option]) -> Option | None:
     """Return the best option for what is asked, None when none works."""
     choose = best_for_latency if wish.objective == "latency" else best_for_throughput
     return choose(options, wish.length)

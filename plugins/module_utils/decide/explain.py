@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, kv_cache, memory
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option
@@ -45,7 +45,7 @@ def quantized(model: Mapping[str, Any], bits: int) -> dict[str, Any]:
     return {**model, "weights": {**weights, "tensors": tensors}}
 
 
-def _fit(model: Mapping[str, Any], sizes: Sizes, instance: Instance, engine: Engine, pool: Pool) -> Optional[Fit]:
+def _fit(model: Mapping[str, Any], sizes: Sizes, instance: Instance, engine: Engine, pool: Pool) -> Fit | None:
     try:
         found = memory.fit(model, sizes, engine, gpu_of(pool, True), instance.max_model_len, instance.min_concurrency)
     except kv_cache.Unknown:
@@ -61,7 +61,7 @@ def _refused(
     return any(one.severity == "refuse" for one in broken)
 
 
-def _more_gpus(instance: Instance, model: Mapping[str, Any], settings: Settings, pool: Pool) -> Optional[Sizes]:
+def _more_gpus(instance: Instance, model: Mapping[str, Any], settings: Settings, pool: Pool) -> Sizes | None:
     """Return the smallest sizes that would hold the model on more GPUs of this kind, over several hosts if need be."""
     engine = replace(settings.engine, max_num_seqs=min(settings.engine.max_num_seqs, 64))
     sizes = [Sizes(tensor, hosts) for hosts in range(1, MOST_HOSTS + 1) for tensor in range(1, MOST_GPUS + 1)]
@@ -92,21 +92,18 @@ def _memory_remedies(
         found = next((sizes for sizes in sized if _fit(smaller, sizes, instance, engine, pool)), None)
         if found:
             kind = "FP8 or 8-bit" if fewer == 8 else "4-bit (AWQ, GPTQ)"
-            yield f"use a {kind} version of the model, which fits {_gpus(found.gpus)} of these"
+            yield f"use a {kind} version of the model, which fits {found.gpus} of these"
             break
     wider = _more_gpus(instance, model, settings, pool)
     if wider and wider.pipeline_parallel_size == 1 and wider.gpus > len(pool.devices):
         yield f"use a host with {wider.gpus} GPUs of this kind (tensor_parallel_size {wider.tensor_parallel_size})"
     elif wider and wider.pipeline_parallel_size > 1:
         yield (
-            f"spread it over {wider.pipeline_parallel_size} hosts with {wider.tensor_parallel_size} GPUs of this kind each ('nodes')"
+            f"spread it over {wider.pipeline_parallel_size} hosts with {wider.tensor_parallel_size} GPUs of this kind "
+            "each ('nodes')"
         )
     else:
         yield "use GPUs with more memory"
-
-
-def _gpus(count: int) -> str:
-    return "1" if count == 1 else f"{count}"
 
 
 def refusal(
@@ -147,33 +144,38 @@ def reasons(instance: Instance, option: Option, replicas: int, settings: Setting
         found.append(f"The ranks of a tensor parallel group talk over {_link(option.place.link)}.")
     if replicas > 1:
         found.append(
-            f"{replicas} replicas (data_parallel_size {replicas}) on the {_gpus(replicas * sizes.gpus)} free GPUs, behind one "
-            "port: for throughput, replicas do more than a wider engine."
+            f"{replicas} replicas (data_parallel_size {sizes.data_parallel_size}) on {sizes.gpus} GPUs behind one port, "
+            "as for throughput replicas do more than a wider engine."
         )
-    account = fit.account
-    counted = account.cuda_graphs_gib if engine.version.subtracts_cuda_graphs else 0.0
-    found.append(
-        f"Of the {account.budget_gib:.1f} GiB that vLLM may use of each GPU, weights take {account.weights_gib:.1f}, activation "
-        f"{account.activation_gib:.1f}, CUDA graphs {counted:.1f}, memory outside of PyTorch {account.non_torch_gib:.1f}; "
-        f"{account.kv_cache_gib:.1f} are left for the KV cache (predicted)."
-    )
+    found.append(_memory_reason(engine, fit.account))
     if math.isfinite(fit.cache.concurrency):
         found.append(
-            f"The KV cache holds {fit.cache.tokens} tokens: {fit.cache.concurrency:.2f} requests of {fit.max_model_len} tokens at once."
+            f"The KV cache holds {fit.cache.tokens} tokens: {fit.cache.concurrency:.2f} requests of "
+            f"{fit.max_model_len} tokens at once."
         )
     if engine.max_num_seqs < settings.engine.max_num_seqs:
         found.append(
-            f"max_num_seqs {engine.max_num_seqs} instead of {settings.engine.max_num_seqs}: what sampling and CUDA graphs take grows "
-            "with it, and here the KV cache needs it."
+            f"max_num_seqs {engine.max_num_seqs} instead of {settings.engine.max_num_seqs}: what sampling and CUDA "
+            "graphs take grows with it, and here the KV cache needs it."
         )
     if option.estimate:
         found.append(
             f"Estimate: {option.estimate.decode_tokens_per_second:.0f} tokens per second for one request, "
-            f"{option.estimate.throughput_tokens_per_second:.0f} for {'each replica' if replicas > 1 else 'all'} at full load."
+            f"{option.estimate.throughput_tokens_per_second:.0f} for {'each replica' if replicas > 1 else 'all'} "
+            "at full load."
         )
     if pool.left_out:
         found.append(f"Not used: {'; '.join(pool.left_out)}.")
     return found
+
+
+def _memory_reason(engine: Engine, account: memory.Account) -> str:
+    graphs = account.cuda_graphs_gib if engine.version.subtracts_cuda_graphs else 0.0
+    return (
+        f"Of the {account.budget_gib:.1f} GiB that vLLM may use of each GPU, weights take {account.weights_gib:.1f}, "
+        f"activation {account.activation_gib:.1f}, CUDA graphs {graphs:.1f}, memory outside of PyTorch "
+        f"{account.non_torch_gib:.1f}; {account.kv_cache_gib:.1f} are left for the KV cache (predicted)."
+    )
 
 
 def _size_reason(instance: Instance, option: Option) -> str:
@@ -208,8 +210,8 @@ def warnings(instance: Instance, option: Option) -> list[str]:
     asked = instance.max_model_len
     if fit and asked and math.isfinite(fit.cache.concurrency) and fit.cache.longest < asked * (1 + CLOSE):
         found.append(
-            f"The KV cache holds max_model_len {asked} with less to spare than predictions are off by; it may turn out too "
-            "small when vLLM starts."
+            f"The KV cache holds max_model_len {asked} with less to spare than predictions are off by; it may turn out "
+            "too small when vLLM starts."
         )
     return found
 
@@ -268,14 +270,17 @@ def _slower(option: Option, taken: Option, objective: str) -> str:
     if not option.estimate or not taken.estimate:
         return "gives no more for its GPUs"
     if objective == "latency":
-        return f"a token takes {option.estimate.decode_ms:.1f} ms and {taken.estimate.decode_ms:.1f} ms in the layout taken (estimate)"
+        return (
+            f"a token takes {option.estimate.decode_ms:.1f} ms, and {taken.estimate.decode_ms:.1f} ms in the layout "
+            "taken (estimate)"
+        )
     return (
         f"{option.estimate.throughput_tokens_per_second:.0f} tokens per second and "
         f"{taken.estimate.throughput_tokens_per_second:.0f} in the layout taken (estimate)"
     )
 
 
-def estimate_of(option: Option) -> Optional[dict[str, Any]]:
+def estimate_of(option: Option) -> dict[str, Any] | None:
     """Give the estimate of speed as the report says it; None where the GPU is not known."""
     estimate = option.estimate
     if estimate is None:

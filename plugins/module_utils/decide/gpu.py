@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, choice, kv_cache, placement
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option, Place, Wish
@@ -110,10 +110,7 @@ def _on_pool(instance: Instance, model: Mapping[str, Any], ground: Ground, pool:
     settings = resolve(instance, model, pool, str(facts.get("accelerator")))
     wish = _wish(instance, model, settings)
     mixed_links = _has_fast_pairs(facts, pool)
-    if nodes > 1:
-        place = _across(ground)
-    else:
-        place = _inside(facts, pool, mixed_links)
+    place = _across(ground) if nodes > 1 else _inside(facts, pool, mixed_links)
 
     def check(sizes: Sizes, engine: Engine) -> Sequence[Broken]:
         where = place(sizes) if sizes.tensor_parallel_size > 2 else None
@@ -137,7 +134,7 @@ def _on_pool(instance: Instance, model: Mapping[str, Any], ground: Ground, pool:
     return Decision(best, tuple(options), pool, settings, devices, warnings=pool.warnings)
 
 
-def _no_size(instance: Instance, most: int, exact: Optional[int]) -> Refused:
+def _no_size(instance: Instance, most: int, exact: int | None) -> Refused:
     asked = {
         "tensor_parallel_size": instance.tensor_parallel_size,
         "pipeline_parallel_size": instance.pipeline_parallel_size,
@@ -167,7 +164,7 @@ def _has_fast_pairs(facts: Mapping[str, Any], pool: Pool) -> bool:
 
 
 def _inside(facts: Mapping[str, Any], pool: Pool, fast_pairs: bool) -> choice.Placing:
-    def place(sizes: Sizes) -> Optional[Place]:
+    def place(sizes: Sizes) -> Place | None:
         stages = sizes.pipeline_parallel_size * sizes.data_parallel_size
         if sizes.tensor_parallel_size * stages > len(pool.devices):
             return None
@@ -193,7 +190,7 @@ def _across(ground: Ground) -> choice.Placing:
     """Place an engine over all hosts, with equally many GPUs on each."""
     nodes = len(ground.facts)
 
-    def place(sizes: Sizes) -> Optional[Place]:
+    def place(sizes: Sizes) -> Place | None:
         each = sizes.gpus // nodes
         try:
             found = across_hosts(ground.facts, nodes, each, ground.taken)
@@ -274,6 +271,6 @@ def _with_shared_experts(
     return replace(wider, options=found.options)
 
 
-def shared_utilization(instance: Instance) -> Optional[float]:
+def shared_utilization(instance: Instance) -> float | None:
     """Return the utilization of an instance that shares its GPUs, None for one that does not."""
     return float(option(instance, "gpu_memory_utilization") or 0) if instance.shared_gpus else None

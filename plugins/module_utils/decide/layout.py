@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import cpu, explain, gpu, kv_cache
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance, argument_name
@@ -21,12 +21,12 @@ MASTER_PORT = 29501
 
 @dataclass
 class Layout:
-    """How one instance runs. Sizes are counts of ranks; ``devices`` are GPU indexes on this host, empty without GPUs."""
+    """How one instance runs. Sizes are counts of ranks; ``devices`` are GPU indexes on this host."""
 
     name: str
     unit: str
     model: str
-    model_source: Optional[str]
+    model_source: str | None
     origin: str
     revision: str
     host: str
@@ -40,18 +40,18 @@ class Layout:
     node_rank: int = 0
     devices: list[int] = field(default_factory=list)
     start_after: list[str] = field(default_factory=list)
-    dtype: Optional[str] = None
-    max_model_len: Optional[int] = None
-    memory: Optional[dict[str, float]] = None
-    kv_cache_tokens: Optional[int] = None
-    max_concurrency: Optional[float] = None
-    estimate: Optional[dict[str, Any]] = None
+    dtype: str | None = None
+    max_model_len: int | None = None
+    memory: dict[str, float] | None = None
+    kv_cache_tokens: int | None = None
+    max_concurrency: float | None = None
+    estimate: dict[str, Any] | None = None
     serve_args: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     alternatives: list[dict[str, Any]] = field(default_factory=list)
-    rejected: Optional[dict[str, Any]] = None
+    rejected: dict[str, Any] | None = None
 
     def reject(self, refused: Refused) -> None:
         """Turn the layout into a refusal."""
@@ -70,7 +70,7 @@ class Free:
     taken: dict[str, set[int]] = field(default_factory=dict)
     shared: dict[str, dict[int, list[tuple[str, float]]]] = field(default_factory=dict)
 
-    def closed_to(self, host: str, utilization: Optional[float]) -> set[int]:
+    def closed_to(self, host: str, utilization: float | None) -> set[int]:
         """Return the GPUs that an instance cannot have; ``utilization`` is what it wants of a shared one, or None."""
         closed = set(self.taken.get(host, ()))
         for device, holders in self.shared.get(host, {}).items():
@@ -79,7 +79,7 @@ class Free:
                 closed.add(device)
         return closed
 
-    def give(self, host: str, devices: Collection[int], name: str, utilization: Optional[float]) -> list[str]:
+    def give(self, host: str, devices: Collection[int], name: str, utilization: float | None) -> list[str]:
         """Give GPUs away; returns the names of the instances that already share them."""
         if utilization is None:
             self.taken.setdefault(host, set()).update(devices)
@@ -178,7 +178,8 @@ def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any],
     if not instance.max_model_len and layout.max_model_len != model.get("max_model_len"):
         arguments["max-model-len"] = layout.max_model_len
         layout.reasons.append(
-            f"max_model_len {layout.max_model_len} instead of the model's {model.get('max_model_len')}: the longest that fits."
+            f"max_model_len {layout.max_model_len} instead of the model's {model.get('max_model_len')}: the longest "
+            "that fits with a little to spare."
         )
     if engine.max_num_seqs != settings.engine.max_num_seqs:
         arguments["max-num-seqs"] = engine.max_num_seqs
@@ -300,7 +301,7 @@ def layouts(
     facts: Mapping[str, Any],
     models: Mapping[str, Mapping[str, Any]],
     host: str = "localhost",
-    free: Optional[Free] = None,
+    free: Free | None = None,
 ) -> list[dict[str, Any]]:
     """Decide a layout for every instance of one host, in order; earlier instances choose their GPUs first.
 

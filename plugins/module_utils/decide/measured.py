@@ -2,15 +2,14 @@
 """The numbers of the memory account that no source code says: they were measured, and can be corrected.
 
 Each row holds from vLLM release ``since`` to below ``until``, for ``ranks`` (tensor parallel size, from and to) and
-GPUs of a compute capability from ``capability`` to ``below``. The first row that fits counts. Logs named here are public ones that
-print every part of the account (DEBUG level), read on 2026-11-23.
+GPUs of a compute capability from ``capability`` to ``below``. The first row that fits counts. Logs named here are
+public ones that print every part of the account (DEBUG level), read on 2026-11-23.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Optional
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import profile_of
 
@@ -31,7 +30,7 @@ class Measured:
     ranks: tuple[int, int] = (1, 1024)
     capability: float = 0.0
     below: float = 99.0
-    runner: Optional[int] = None
+    runner: int | None = None
 
 
 TABLE: Sequence[Measured] = (
@@ -50,8 +49,8 @@ TABLE: Sequence[Measured] = (
     Measured("loaded", 0.01, "GiB", H100_LOGS, ranks=(1, 1)),
     Measured("loaded", 0.09, "GiB", H100_LOGS + " (Qwen2.5-72B, Kimi-Dev-72B, Qwen3-32B)"),
     Measured("loaded_mla", 0.17, "GiB", "DeepSeek-V2-Lite and Kimi-VL-A3B of the " + H100_LOGS),
-    # Memory outside of PyTorch that grows while vLLM profiles: kernels, cuBLAS, and with several ranks the buffers of the
-    # fused all-reduce.
+    # Memory outside of PyTorch that grows while vLLM profiles: kernels, cuBLAS, and with several ranks the buffers of
+    # the fused all-reduce.
     Measured("non_torch", 0.13, "GiB", SWEEP, until=(0, 18), ranks=(1, 1)),
     Measured(
         "non_torch",
@@ -133,7 +132,7 @@ def number(
     ranks: int = 1,
     capability: float = 9.0,
     runner: int = 2,
-    corrections: Optional[Mapping[str, float]] = None,
+    corrections: Mapping[str, float] | None = None,
 ) -> float:
     """Look up a measured number for a release, a tensor parallel size and a compute capability.
 
@@ -160,12 +159,12 @@ def table(corrections: Mapping[str, float]) -> list[Measured]:
     return [replace(row, value=corrections[row.name]) if row.name in corrections else row for row in TABLE]
 
 
-def unified_mib(name: Optional[str]) -> Optional[int]:
+def unified_mib(name: str | None) -> int | None:
     """Memory in MiB that CUDA sees of a GPU without memory of its own; None for other GPUs."""
     return next((size for part, size, _ in UNIFIED_MIB if part in (name or "")), None)
 
 
-def visible_mib(name: Optional[str], total_mib: float, reserved_mib: Optional[float] = None) -> float:
+def visible_mib(name: str | None, total_mib: float, reserved_mib: float | None = None) -> float:
     """Memory that CUDA sees of a GPU, in MiB, from what nvidia-smi prints as total and, where it does, as reserved.
 
     A total that is what CUDA sees already, as vLLM's log prints it, is known by the product's own total and kept.

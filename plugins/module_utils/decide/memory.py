@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache, measured, sharding
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_versions import EngineVersion
@@ -25,8 +25,8 @@ EXPERT_CHUNK = 16384
 # Qwen3.5-27B at max_num_seqs 1 is within 0.12 GiB.
 LARGE_PICTURES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5")
 PATCHES = 65536
-# A length that is chosen for what fits leaves this share of the KV cache, since predictions are off by it at times, and is
-# a multiple of LENGTH_STEP tokens.
+# A length that is chosen for what fits leaves this share of the KV cache, since predictions are off by it at times,
+# and is a multiple of LENGTH_STEP tokens.
 SPARED = 0.05
 LENGTH_STEP = 256
 # v1/worker/workspace.py came with this release: what experts take is kept, not freed with the forward pass
@@ -63,7 +63,7 @@ class Engine:
     block_size: int = kv_cache.BLOCK_SIZE
     enforce_eager: bool = False
     prefix_caching: bool = True
-    kv_cache_memory_bytes: Optional[int] = None
+    kv_cache_memory_bytes: int | None = None
     model_runner: int = 2
     hybrid_manager: bool = True
     corrections: Mapping[str, float] = field(default_factory=dict)
@@ -149,7 +149,7 @@ def _forward(model: Mapping[str, Any], sizes: Sizes, engine: Engine) -> float:
 
 
 def _vision_tower(model: Mapping[str, Any], sizes: Sizes) -> float:
-    """Bytes that a vision tower holds while it encodes the largest picture that it takes, before the language model runs."""
+    """Bytes that a vision tower holds while it encodes the largest picture, before the language model runs."""
     tower = model.get("vision") or {}
     if not str(model.get("model_type")).startswith(LARGE_PICTURES):
         return 0
@@ -223,7 +223,7 @@ def fit(
     sizes: Sizes,
     engine: Engine,
     gpu: Gpu,
-    length: Optional[int],
+    length: int | None,
     min_concurrency: float = 1.0,
 ) -> Fit:
     """Size an engine for ``length`` tokens, or for the longest up to the model's own when it is None.
@@ -256,9 +256,7 @@ def rest_gib(engine: Engine, account: Account) -> float:
     return account.activation_gib + account.non_torch_gib + graphs
 
 
-def start_problem(
-    model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, account: Account
-) -> Optional[Refused]:
+def start_problem(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, account: Account) -> Refused | None:
     """Say what keeps vLLM from starting although the account adds up; None when nothing does.
 
     Others may hold memory that the budget counts on (v1/worker/utils.py:757-766), and what vLLM takes outside of the
@@ -281,8 +279,8 @@ def start_problem(
     if engine.kv_cache_memory_bytes is None and outside < late:
         most = math.floor((1 - late / gpu.memory_gib) * 100) / 100
         return Refused(
-            f"a gpu_memory_utilization of {engine.gpu_memory_utilization:g} leaves {outside:.1f} GiB of a GPU, and vLLM "
-            f"takes about {late:.1f} GiB outside of that budget",
+            f"a gpu_memory_utilization of {engine.gpu_memory_utilization:g} leaves {outside:.1f} GiB of a GPU, and "
+            f"vLLM takes about {late:.1f} GiB outside of that budget",
             "utilization_too_high",
             (f"write gpu_memory_utilization: {most:g} or less",),
         )

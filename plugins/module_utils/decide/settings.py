@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine_versions, kv_cache, measured
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance, argument_name
@@ -52,7 +52,7 @@ def gpu_of(pool: Pool, fast_links: bool) -> Gpu:
     )
 
 
-def computed_dtype(asked: str, stored: Optional[str], capability: float) -> str:
+def computed_dtype(asked: str, stored: str | None, capability: float) -> str:
     """Name the type that weights and activations have (config/model.py:2423-2464, platforms/cuda.py:257-266)."""
     if asked != "auto":
         return "float16" if asked == "half" else asked
@@ -99,7 +99,7 @@ def _model_runner(
 
 
 def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerator: str, ranks: int = 1) -> Settings:
-    """Resolve an entry's settings for a kind of GPU. ``ranks`` are those of one engine (batch defaults depend on them)."""
+    """Resolve an entry's settings for a kind of GPU; ``ranks`` of one engine, which defaults may depend on."""
     version = engine_versions.of(instance.engine_version)
     tokens, sequences = engine_versions.default_batch(
         version.version, pool.name, pool.memory_total_mib or measured.unified_mib(pool.name), accelerator, ranks
