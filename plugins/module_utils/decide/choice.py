@@ -21,9 +21,11 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import 
 USEFUL_TOKENS = 8192
 # A KV cache is useful when it holds this many requests of the asked length, or of USEFUL_TOKENS if that is less.
 USEFUL_REQUESTS = 3
-# Sequences at once that a full GPU falls back to when max_num_seqs was left open: the sampler and the CUDA graphs then
-# leave more for the KV cache.
+# Sequences at once that a full GPU falls back to when max_num_seqs was left open: the sampler and the CUDA graphs
+# then leave more for the KV cache.
 FEWER_SEQUENCES = (64, 16)
+# Speed is estimated for requests of this many tokens: one alone, and as many as the KV cache holds.
+LOAD_TOKENS = 2048
 # A wider group has to shorten a token by this much to be worth its GPUs.
 LATENCY_GAIN = 0.10
 # Utilizations above this leave too little for what vLLM takes outside of its budget.
@@ -149,21 +151,26 @@ def evaluate(wish: Wish, sizes: Sizes, engine: Engine, gpu: Gpu, place: Placing,
     warnings = tuple(one.reason for one in broken if one.severity != "refuse") + where.warnings
     warned = frozenset(one.rule_id for one in broken)
     there = replace(gpu, fast_links=where.fast_links)
-    tried = Option(sizes)
-    for sequences in _sequences(wish, engine):
+    tried = _fitted(Option(sizes, where, engine, warnings=warnings, warned=warned), wish, there)
+    for sequences in _fewer_sequences(wish, tried):
+        if tried.useful(wish.length):
+            break
         smaller = replace(engine, max_num_seqs=sequences)
         tried = _fitted(Option(sizes, where, smaller, warnings=warnings, warned=warned), wish, there)
-        if tried.useful(wish.length) or tried.rule == "memory_held":
-            break
     if not tried.works or tried.fit is None:
         return tried
     return replace(tried, estimate=_estimate(wish, tried, name))
 
 
-def _sequences(wish: Wish, engine: Engine) -> Sequence[int]:
-    if not wish.may_lower_sequences:
-        return (engine.max_num_seqs,)
-    return (engine.max_num_seqs, *(fewer for fewer in FEWER_SEQUENCES if fewer < engine.max_num_seqs))
+def _fewer_sequences(wish: Wish, tried: Option) -> Sequence[int]:
+    """Give lower values of max_num_seqs to try, where vLLM would start with its own default.
+
+    What it would refuse is refused here as well, with the remedy, rather than mended unasked.
+    """
+    starts = tried.works or (wish.length is None and tried.rule == "kv_cache_too_small")
+    if not wish.may_lower_sequences or not starts or tried.engine is None:
+        return ()
+    return [fewer for fewer in FEWER_SEQUENCES if fewer < tried.engine.max_num_seqs]
 
 
 def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
@@ -209,17 +216,23 @@ def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
 
 def _estimate(wish: Wish, option: Option, name: str) -> speed.Estimate | None:
     assert option.engine is not None and option.fit is not None and option.place is not None
-    batch = int(min(option.engine.max_num_seqs, max(1.0, option.fit.cache.concurrency)))
-    return speed.estimate(
-        wish.model,
-        option.sizes,
-        name,
-        option.place.link,
-        batch=batch,
-        context_tokens=max(1, option.fit.max_model_len // 2),
-        account=option.fit.account,
-        kv_bytes=option.engine.kv_bytes,
-    )
+    length = min(LOAD_TOKENS, option.fit.max_model_len)
+    cache = option.fit.cache
+    held = option.engine.max_num_seqs if math.isinf(cache.concurrency) else cache.tokens // length
+    settings: dict[str, Any] = {
+        "context_tokens": length,
+        "account": option.fit.account,
+        "kv_bytes": option.engine.kv_bytes,
+        "stage_link": option.place.stage_link,
+        "enforce_eager": option.engine.enforce_eager,
+    }
+    ranks = option.sizes.data_parallel_size
+    full = max(1, min(option.engine.max_num_seqs, held)) * ranks
+    alone = speed.estimate(wish.model, option.sizes, name, option.place.link, batch=1, **settings)
+    loaded = speed.estimate(wish.model, option.sizes, name, option.place.link, batch=full, **settings)
+    if alone is None or loaded is None:
+        return None
+    return replace(alone, throughput_tokens_per_second=loaded.throughput_tokens_per_second)
 
 
 def _class(option: Option, length: int | None) -> tuple[bool, ...]:

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, kv_cache, memory
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import FEWER_SEQUENCES, LOAD_TOKENS, Option
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.pools import Pool
@@ -83,6 +83,7 @@ def _memory_remedies(
     if instance.max_model_len and LEAST_CONTEXT <= longest < instance.max_model_len:
         yield f"write max_model_len: {longest // 256 * 256 if longest > 4096 else longest} or less"
     sized = [option.sizes for option in options if option.fit]
+    yield from _fewer_sequences(instance, model, sized, pool, settings)
     bits = int((model.get("quantization_config") or {}).get("bits") or settings.engine.model_bytes * 8)
     for fewer in (8, 4):
         smaller = quantized(model, fewer)
@@ -106,6 +107,21 @@ def _memory_remedies(
         yield "use GPUs with more memory"
 
 
+def _fewer_sequences(
+    instance: Instance, model: Mapping[str, Any], sized: Sequence[Sizes], pool: Pool, settings: Settings
+) -> Iterator[str]:
+    for fewer in FEWER_SEQUENCES:
+        engine = replace(settings.engine, max_num_seqs=fewer)
+        if fewer >= settings.engine.max_num_seqs:
+            continue
+        if any(_fit(model, sizes, instance, engine, pool) for sizes in sized):
+            yield (
+                f"write max_num_seqs: {fewer} in place of {settings.engine.max_num_seqs}, which frees memory of the "
+                "sampler and of CUDA graphs"
+            )
+            return
+
+
 def refusal(
     instance: Instance, model: Mapping[str, Any], options: Sequence[Option], pool: Pool, settings: Settings
 ) -> Refused:
@@ -114,7 +130,7 @@ def refusal(
     if not with_fit:
         widest = options[-1]
         return Refused(str(widest.refusal), widest.rule or "refused", widest.remedies)
-    closest = max(with_fit, key=lambda option: (option.fit.cache.longest, option.fit.account.kv_cache_gib))  # type: ignore[union-attr]
+    closest = max(with_fit, key=_closeness)
     if closest.rule in ("memory_held", "utilization_too_high"):
         return Refused(str(closest.refusal), closest.rule, closest.remedies)
     return Refused(
@@ -122,6 +138,12 @@ def refusal(
         closest.rule,
         tuple(_memory_remedies(instance, model, options, pool, settings)),
     )
+
+
+def _closeness(option: Option) -> tuple[Any, ...]:
+    assert option.fit is not None
+    sizes = option.sizes
+    return option.fit.cache.longest, sizes.gpus, -sizes.pipeline_parallel_size, option.fit.account.kv_cache_gib
 
 
 def _sizes(sizes: Sizes) -> str:
@@ -144,8 +166,8 @@ def reasons(instance: Instance, option: Option, replicas: int, settings: Setting
         found.append(f"The ranks of a tensor parallel group talk over {_link(option.place.link)}.")
     if replicas > 1:
         found.append(
-            f"{replicas} replicas (data_parallel_size {sizes.data_parallel_size}) on {sizes.gpus} GPUs behind one port, "
-            "as for throughput replicas do more than a wider engine."
+            f"{replicas} replicas (data_parallel_size {replicas}) on {replicas * sizes.gpus} GPUs behind one port: for "
+            "throughput, replicas do more than a wider engine."
         )
     found.append(_memory_reason(engine, fit.account))
     if math.isfinite(fit.cache.concurrency):
@@ -160,9 +182,9 @@ def reasons(instance: Instance, option: Option, replicas: int, settings: Setting
         )
     if option.estimate:
         found.append(
-            f"Estimate: {option.estimate.decode_tokens_per_second:.0f} tokens per second for one request, "
-            f"{option.estimate.throughput_tokens_per_second:.0f} for {'each replica' if replicas > 1 else 'all'} "
-            "at full load."
+            f"Estimate: {option.estimate.decode_tokens_per_second:.0f} tokens per second for one request alone, "
+            f"{option.estimate.throughput_tokens_per_second:.0f} for {'each replica' if replicas > 1 else 'all'} at full "
+            f"load with requests of {min(LOAD_TOKENS, fit.max_model_len)} tokens."
         )
     if pool.left_out:
         found.append(f"Not used: {'; '.join(pool.left_out)}.")

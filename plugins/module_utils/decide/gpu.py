@@ -30,7 +30,10 @@ NETWORK = "network"
 
 @dataclass(frozen=True)
 class Decision:
-    """How an instance runs: the option taken, what was tried beside it, its GPUs by host, replicas of the engine."""
+    """How an instance runs: the option taken, what was tried beside it, its GPUs by host.
+
+    ``replicas`` counts independent copies of the option, beyond its own data parallel size.
+    """
 
     option: Option
     options: tuple[Option, ...]

@@ -9,14 +9,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import cpu, explain, gpu, kv_cache
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance, argument_name
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import arguments as instance_arguments
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.state import GPU_LOST, READY
 
 # What instances that share a GPU may take of it together: the rest is for what vLLM takes outside of its budget.
 SHARED_MOST = 0.95
-# vLLM's own default (config/parallel.py:317-328 of 0.33.0)
-MASTER_PORT = 29501
 
 
 @dataclass
@@ -105,9 +104,8 @@ def _plain_arguments(instance: Instance, revision: str) -> dict[str, Any]:
         "host": instance.host,
         "port": instance.port,
         "revision": revision if instance.origin == "hub" else None,
-        **instance.arguments(),
+        **instance_arguments(instance),
     }
-    arguments.update({argument_name(key): value for key, value in (instance.extra_args or {}).items()})
     return {key: value for key, value in arguments.items() if value is not None}
 
 
@@ -147,7 +145,7 @@ def _on_gpus(
     sizes = option.sizes
     layout.tensor_parallel_size = sizes.tensor_parallel_size
     layout.pipeline_parallel_size = sizes.pipeline_parallel_size
-    layout.data_parallel_size = sizes.data_parallel_size
+    layout.data_parallel_size = sizes.data_parallel_size * found.replicas
     layout.enable_expert_parallel = sizes.enable_expert_parallel
     layout.nodes = [{"host": host, "devices": list(devices)} for host, devices in found.devices.items()]
     layout.devices = list(found.devices[next(iter(facts))])
@@ -186,8 +184,6 @@ def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any],
     if instance.dtype == "auto" and settings.dtype == "float16" and model.get("dtype") != "float16":
         arguments["dtype"] = "float16"
         layout.reasons.append(f"float16, because compute capability {found.pool.compute_capability} has no bfloat16.")
-    if engine.kv_cache_memory_bytes:
-        arguments["kv-cache-memory-bytes"] = engine.kv_cache_memory_bytes
     # nvidia-smi's order; CUDA's own default is fastest first.
     layout.environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if len(layout.nodes) == 1:
@@ -205,7 +201,7 @@ def _for_node(layout: Layout, instance: Instance, rank: int) -> None:
             "nnodes": len(layout.nodes),
             "node-rank": rank,
             "master-addr": layout.nodes[0]["host"],
-            "master-port": instance.master_port or MASTER_PORT,
+            "master-port": instance.master_port,
         }
     )
     if rank:

@@ -107,7 +107,6 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
     dtype = computed_dtype(instance.dtype, model.get("dtype"), capability_of(pool))
     model_bytes = kv_cache.dtype_bytes(dtype)
     tokens = option(instance, "max_num_batched_tokens") or tokens
-    kv_memory = instance.kv_cache_memory_gib
     engine = Engine(
         version=version,
         gpu_memory_utilization=float(option(instance, "gpu_memory_utilization") or version.gpu_memory_utilization),
@@ -120,6 +119,6 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
         prefix_caching=bool(option(instance, "enable_prefix_caching", version.hybrid_prefix_caching)),
         model_runner=_model_runner(version, instance, model, accelerator),
         hybrid_manager=not option(instance, "disable_hybrid_kv_cache_manager", False),
-        kv_cache_memory_bytes=int(kv_memory * 1024**3) if kv_memory else option(instance, "kv_cache_memory_bytes"),
+        kv_cache_memory_bytes=instance.kv_cache_bytes,
     )
     return Settings(engine, dtype, option(instance, "max_num_seqs") is not None)
