@@ -62,10 +62,12 @@ def _several(number: int, noun: str) -> str:
 
 
 def _footer(brief: bool) -> str:
-    text = (
-        "Memory in GiB of one GPU, the poorest of the instance. What is computed is an estimate until vLLM reports it."
-    )
-    return text + (" Alternatives and commands of so many hosts are in the JSON report." if brief else "")
+    sentences = [
+        "Memory is that of one GPU, the poorest of the instance.",
+        "Concurrency is how many requests of full length fit the KV cache at once.",
+        "All numbers are computed, not measured.",
+    ]
+    return " ".join([*sentences, "Alternatives and commands of so many hosts are in the JSON report."][: 3 + brief])
 
 
 def _refusals(found: Sequence[Section]) -> Markup:
