@@ -42,12 +42,12 @@ margin-bottom:24px}
 .many{font-weight:400;color:var(--quiet);margin-left:10px;font-size:15px}
 .columns{display:grid;grid-template-columns:minmax(0,584px) minmax(0,1fr);gap:32px;margin-top:6px}
 .figures,.instances,.instance{grid-template-columns:minmax(0,1fr)}
-.figures{display:grid;gap:24px;align-content:start;align-self:start;position:sticky;top:16px}
+.figures{display:grid;gap:16px;align-content:start;align-self:start;position:sticky;top:16px}
 figure{min-width:0}
 figcaption{color:var(--quiet);font-size:14px;margin-bottom:12px}
 .host-name{color:var(--text);display:block}
 .joined figure+figure{border-top:2px dotted var(--quiet);padding-top:16px}
-figure details{margin-top:10px}
+.notes{display:grid;gap:8px}
 .state{color:var(--bad)}
 svg.host{display:block;width:100%;height:auto;font-family:inherit}
 .instances{display:grid;gap:20px;align-content:start}

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names, words
-from ansible_collections.gpufleet.vllm.plugins.module_utils.show.sections import Section, sections
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show.sections import Section, sections, warnings
 
 WIDTH = 110
 _HEADER = ("INSTANCE", "PARALLEL", "GPUS", "DTYPE", "LENGTH", "GIB PER GPU / BUDGET", "KV TOKENS", "CONCURRENCY")
@@ -57,6 +57,7 @@ def _heading(section: Section, width: int) -> list[str]:
         free = _free(host, entry, section)
         if free:
             lines.extend(_wrapped(f"{name}free: GPU {free}", width, "  "))
+    lines.extend(_list(section.told(warnings), width, "  ! "))
     return lines
 
 
