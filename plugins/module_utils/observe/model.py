@@ -1,8 +1,9 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Read a model's own files: its config.json and the sizes of its weights."""
+"""Read a model's own files: its config.json, the headers and the sizes of its weights."""
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 from collections.abc import Mapping
@@ -10,90 +11,126 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model_modules as modules
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
+    model_quantization,
+    model_runner,
+    model_vision,
+    model_weights,
+    safetensors,
+)
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_checkpoint import checkpoint, num_mtp_layers
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import (  # noqa: F401
+    ALIASES,
+    NESTED,
+    TextConfig,
+    text_config,
+)
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_layers import Stack, stack
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_parts import Part
 
-# The names that vLLM accepts for one and the same number, in its order
-# (vllm/transformers_utils/config.py:56-81 and model_arch_config_convertor.py:79-118, 0.33.0).
-ALIASES: Mapping[str, tuple[str, ...]] = {
-    "num_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
-    "num_attention_heads": ("num_attention_heads", "n_head", "num_heads"),
-    "num_kv_heads": (
-        "n_head_kv",
-        "num_kv_heads",
-        "num_key_value_heads",
-        "multi_query_group_num",
-        "num_attention_groups",
-    ),
-    "hidden_size": ("hidden_size", "n_embd", "d_model"),
-    "intermediate_size": ("intermediate_size", "n_inner", "ffn_hidden_size"),
-    "moe_intermediate_size": ("moe_intermediate_size",),
-    "num_experts": ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts"),
-    "vocab_size": ("vocab_size",),
-    "head_dim": ("head_dim", "hidden_size_per_head"),
-    "kv_lora_rank": ("kv_lora_rank",),
-    "max_model_len": (
-        "max_position_embeddings",
-        "n_positions",
-        "max_seq_len",
-        "seq_length",
-        "model_max_length",
-    ),
-}
-# Where multimodal models keep the configuration of their language part.
-NESTED = ("text_config", "thinker_config", "language_config", "llm_config")
 # What vLLM can load, best first; the first kind that is there is the one that it reads.
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
+# Names of small files beside config.json that are read too.
+FILES = (*model_quantization.FILES, *model_runner.FILES)
 
 
-def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of a config.json that describes the language model."""
-    for key in NESTED:
-        inner = config.get(key)
-        if isinstance(inner, Mapping):
-            return text_config(inner)
-    return config
-
-
-def _first_number(config: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    for name in names:
-        value = config.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-    return None
-
-
-def _rope_scaling(text: Mapping[str, Any]) -> str | None:
-    """Name the type of RoPE scaling; transformers 5 calls the setting rope_parameters."""
-    rope = text.get("rope_scaling") or text.get("rope_parameters")
-    kind = (rope.get("rope_type") or rope.get("type")) if isinstance(rope, Mapping) else None
-    return kind if isinstance(kind, str) else None
-
-
-def facts(config: Mapping[str, Any], weight_bytes: int | None) -> dict[str, Any]:
+def facts(
+    config: Mapping[str, Any],
+    weight_bytes: int | None = None,
+    headers: safetensors.Headers | None = None,
+    quantization_files: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Describe a model by its configuration.
 
-    ``config`` is the content of config.json, ``weight_bytes`` the size of the weight files or None when unknown.
-    What the configuration does not say is None, except that absent KV heads mean as many as attention heads,
-    as vLLM reads it.
+    ``config`` is the content of config.json; ``weight_bytes`` the size of the weight files or None when unknown;
+    ``headers`` maps the names of all tensors to ``{"dtype", "shape"}`` (then the bytes of each kind are exact);
+    ``quantization_files`` maps names of ``FILES`` to their content. What is not known is None, except
+    that absent KV heads mean as many as attention heads, as vLLM reads it.
     """
-    text = text_config(config)
-    result: dict[str, Any] = {key: _first_number(text, names) for key, names in ALIASES.items()}
-    if result["num_kv_heads"] is None:
-        result["num_kv_heads"] = result["num_attention_heads"]
-    if result["head_dim"] is None and result["hidden_size"] and result["num_attention_heads"]:
-        result["head_dim"] = result["hidden_size"] // result["num_attention_heads"]
-    architectures = config.get("architectures")
-    quantization = config.get("quantization_config") or text.get("quantization_config") or {}
-    dtype = text.get("dtype") or text.get("torch_dtype") or config.get("dtype") or config.get("torch_dtype")
+    files = quantization_files or {}
+    text = TextConfig(config)
+    layers = stack(text)
+    quantization = model_quantization.read(config, text, files)
+    pooling = model_runner.runner(text, files) == "pooling"
+    parts = checkpoint(text, layers, pooling)
+    warnings = list(layers.warnings)
+    return {
+        **_numbers(text),
+        "max_model_len": model_runner.longest(text, files),
+        "layers": layers.runs(),
+        "attention": layers.attention,
+        "vision": model_vision.summary(text),
+        **model_runner.facts(text, files),
+        "quantization": quantization.method if quantization else None,
+        "quantization_config": quantization.public(parts) if quantization else None,
+        "weight_bytes": weight_bytes,
+        "weights": _weights(text, layers, parts, quantization, weight_bytes, headers, warnings),
+        "warnings": warnings,
+    }
+
+
+def _numbers(text: TextConfig) -> dict[str, Any]:
+    result: dict[str, Any] = {key: text.alias(key) for key in ALIASES}
+    mla = text.mla
     return {
         **result,
-        "architectures": architectures if isinstance(architectures, list) else [],
-        "model_type": config.get("model_type"),
-        "mla": bool(result["kv_lora_rank"]),
-        "rope_scaling": _rope_scaling(text),
-        "dtype": dtype if isinstance(dtype, str) else None,
-        "quantization": quantization.get("quant_method") if isinstance(quantization, Mapping) else None,
-        "weight_bytes": weight_bytes,
+        "num_layers": text.num_layers,
+        "num_kv_heads": text.num_kv_heads,
+        # with MLA the size of a cached entry, as vLLM's get_head_size (model_arch_config_convertor.py:79-118)
+        "head_dim": _latent(text) if mla else text.head_dim,
+        "head_dim_v": text.alias("v_head_dim") or text.head_dim,
+        "architectures": text.architectures,
+        "model_type": text.root.get("model_type"),
+        "mla": mla,
+        "default_max_model_len": text.default_length(),
+        "rope_scaling": text.rope_scaling,
+        "dtype": text.dtype,
+        "moe_intermediate_size": modules.expert_size(text),
+        "shared_expert_intermediate_size": modules.shared_expert_size(text) if text.alias("num_experts") else None,
+        "tie_word_embeddings": text.tied,
+        "index_head_dim": text.number("index_head_dim"),
+        "index_n_heads": text.number("index_n_heads"),
+        "num_mtp_layers": num_mtp_layers(text),
+        "is_moe": bool(text.alias("num_experts")),
     }
+
+
+def _latent(text: TextConfig) -> int | None:
+    rank, rope = text.alias("kv_lora_rank"), text.alias("qk_rope_head_dim")
+    return rank + rope if rank and rope else text.head_dim
+
+
+def _weights(
+    text: TextConfig,
+    layers: Stack,
+    parts: list[Part],
+    quantization: model_quantization.Quantization | None,
+    weight_bytes: int | None,
+    headers: safetensors.Headers | None,
+    warnings: list[str],
+) -> dict[str, Any] | None:
+    """Return the fact ``weights``, None when neither headers nor sizes say anything; adds to ``warnings``."""
+    if headers:
+        entries, found = safetensors.entries(headers, text, layers, quantization)
+        warnings += found
+        return model_weights.fact("headers", True, entries)
+    if not parts:
+        return None
+    if not model_vision.known(text):
+        warnings.append(
+            f"The vision tower of {text.root_type or 'this model'} is computed as a plain transformer of its size."
+        )
+    if text.dtype is None:
+        warnings.append("The configuration names no dtype; 16 bits for each unquantized weight are assumed.")
+    entries = model_weights.computed(parts, quantization, text.dtype)
+    if weight_bytes is None:
+        return model_weights.fact("computed", False, entries)
+    whole = sum(entry.file_bytes for entry in entries)
+    table = next((entry.file_bytes for entry in entries if entry.kind == "embedding"), 0) if text.tied else 0
+    entries, found = model_weights.fitted(entries, weight_bytes, table)
+    warnings += found
+    return model_weights.fact("stated", False, entries, computed_bytes=whole)
 
 
 def weight_bytes(sizes: Mapping[str, int]) -> int | None:
@@ -101,12 +138,17 @@ def weight_bytes(sizes: Mapping[str, int]) -> int | None:
 
     None when there are no weights. Mistral's ``consolidated`` files hold the same weights as the shards beside them.
     """
+    names = weight_files(sizes)
+    return sum(sizes[name] for name in names) if names else None
+
+
+def weight_files(names: Mapping[str, int]) -> list[str]:
+    """List the weight files that vLLM reads, of the first kind of ``WEIGHTS`` that is there."""
     for pattern in WEIGHTS:
-        names = fnmatch.filter(sizes, pattern)
-        shards = [name for name in names if not name.startswith("consolidated")]
-        if names:
-            return sum(sizes[name] for name in shards or names)
-    return None
+        found = fnmatch.filter(names, pattern)
+        if found:
+            return [name for name in found if not name.startswith("consolidated")] or found
+    return []
 
 
 def parse_config(text: str, place: str) -> Mapping[str, Any]:
@@ -147,9 +189,69 @@ def _read_folder(path: Path) -> dict[str, Any]:
             "name the folder that holds config.json, the tokenizer and the weights."
         )
     config = parse_config(config_file.read_text(encoding="utf-8", errors="replace"), str(config_file))
-    size = weight_bytes({file.name: file.stat().st_size for file in path.iterdir() if file.is_file()})
-    if size is not None:
-        return facts(config, size)
-    raise InputError(
-        f"The model path {folder} has a config.json and no weights ({', '.join(WEIGHTS)}); fetch the model again."
-    )
+    sizes = {file.name: file.stat().st_size for file in path.iterdir() if file.is_file()}
+    names = weight_files(sizes)
+    if not names:
+        raise InputError(
+            f"The model path {folder} has a config.json and no weights ({', '.join(WEIGHTS)}); fetch the model again."
+        )
+    headers, warnings = _headers(path, names)
+    found = facts(config, weight_bytes(sizes), headers, beside(path))
+    return {**found, "warnings": warnings + notes(names) + found["warnings"]}
+
+
+def _headers(path: Path, names: list[str]) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
+    """Read the headers of the weight files; None when they are of another kind or one cannot be read."""
+    headers: dict[str, dict[str, Any]] = {}
+    try:
+        for name in names:
+            if not name.endswith(".safetensors"):
+                return None, []
+            headers.update(safetensors.read_header(path / name))
+    except InputError as error:
+        return None, [f"{error} The bytes of each kind of weight are computed from config.json instead."]
+    return headers, []
+
+
+def beside(path: Path) -> dict[str, Any]:
+    """Read the small files of a folder that say more about the model.
+
+    Raises :class:`InputError` for a quantization file that is not JSON; other files that are not are left out.
+    """
+    found: dict[str, Any] = {}
+    for name in FILES:
+        file = path / name
+        if file.is_file():
+            found.update(small_file(name, file.read_text(encoding="utf-8", errors="replace"), str(file)))
+    return found
+
+
+def needed(name: str, config: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether one of ``FILES`` can change what is said of a model; ``known`` is what was read of them before."""
+    text = TextConfig(config)
+    if name in model_quantization.FILES:
+        return not model_quantization.raw_config(config, text, known)
+    if name == "modules.json":
+        return True
+    return model_runner.runner(text, known) == "pooling"
+
+
+def small_file(name: str, text: str, place: str) -> dict[str, Any]:
+    """Read the text of one of ``FILES``, as {name: content}; ``place`` names it in the sentence of an InputError."""
+    if name in model_quantization.FILES:
+        return {name: parse_config(text, place)}
+    with contextlib.suppress(ValueError):
+        return {name: json.loads(text)}
+    return {}
+
+
+def notes(names: list[str]) -> list[str]:
+    """Say what stands against a kind of weight files."""
+    if names and names[0].endswith((".bin", ".pt")):
+        return [
+            "The weights are pickles (*.bin, *.pt), which can run code when they are loaded; prefer a model with "
+            "*.safetensors, or convert it."
+        ]
+    if names and names[0].endswith(".gguf"):
+        return ["The weights are GGUF, which vLLM 0.33 reads only with the plugin vllm-gguf-plugin."]
+    return []
