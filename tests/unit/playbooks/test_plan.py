@@ -181,7 +181,7 @@ def test_a_refusal_is_a_result(plans: Plans) -> None:
 MODELS_THAT_CANNOT_BE_READ: list[tuple[dict[str, Any], str]] = [
     ({"model_config": "nowhere.json"}, "nowhere.json cannot be read on the control node (No such file or directory)"),
     ({"model_config": "broken.json"}, "broken.json is not JSON"),
-    ({"weights_index": "config.json", "weights_bytes": None}, "config.json names no metadata.total_size"),
+    ({"weights_index": "config.json", "weights_bytes": None}, "config.json states no metadata.total_size"),
     ({"weights_index": "index.json"}, "weights_bytes and weights_index are both written"),
     ({"model_config": None, "weights_bytes": None, "model": "/srv/nowhere"}, "write model_config, the path of"),
 ]
