@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, plan
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts, recorded
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names
@@ -71,7 +71,7 @@ def read(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str]) -> dic
 
     Raises InputError with a sentence for each fault, naming the hosts and the variable.
     """
-    model_problems = Once(_model_problems)
+    model_problems = Once(instances.problems)
     profile, recording = Once(facts.facts_from_profile), Once(_recording)
     asked: dict[str, Asked] = {}
     faults: dict[str, list[str]] = {}
@@ -102,17 +102,6 @@ def _variables(variables: Mapping[str, Any]) -> dict[str, Any]:
             except AnsibleError as error:
                 raise InputError(f"the variable {name} cannot be computed: {error.message}") from error
     return {name: value for name, value in written.items() if value is not None}
-
-
-def _model_problems(models: Any) -> list[str]:
-    if isinstance(models, list):
-        known = set(instances.FIELDS)
-        extra = [name for name in plan.READING_FIELDS if name not in known]
-        models = [
-            {key: value for key, value in one.items() if key not in extra} if isinstance(one, dict) else one
-            for one in models
-        ]
-    return instances.problems(models)
 
 
 def _described(written: Mapping[str, Any], profile: Once, recording: Once) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import memory, speed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache, memory, speed
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit, Gpu
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Broken
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
@@ -46,6 +46,7 @@ class Wish:
     enable_expert_parallel: bool | None = None
     decode_context_parallel_size: int = 1
     may_lower_sequences: bool = True
+    sizes_written: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Option:
     def useful(self, length: int | None) -> bool:
         """Whether its KV cache holds a few requests at once, not just the one that has to fit."""
         if not self.works or self.fit is None:
-            return False
+            return self.works
         cache = self.fit.cache
         return math.isinf(cache.concurrency) or cache.tokens >= USEFUL_REQUESTS * min(
             length or USEFUL_TOKENS, USEFUL_TOKENS
@@ -151,7 +152,14 @@ def evaluate(wish: Wish, sizes: Sizes, engine: Engine, gpu: Gpu, place: Placing,
     warnings = tuple(one.reason for one in broken if one.severity != "refuse") + where.warnings
     warned = frozenset(one.rule_id for one in broken)
     there = replace(gpu, fast_links=where.fast_links)
-    tried = _fitted(Option(sizes, where, engine, warnings=warnings, warned=warned), wish, there)
+    try:
+        tried = _fitted(Option(sizes, where, engine, warnings=warnings, warned=warned), wish, there)
+    except kv_cache.Unknown as unknown:
+        # sizes that a person wrote are taken without an account
+        if not wish.sizes_written:
+            raise
+        said = (*warnings, f"{unknown} is not known, so neither memory nor speed could be planned")
+        return Option(sizes, where, engine, warnings=said, warned=warned)
     for sequences in _fewer_sequences(wish, tried):
         if tried.useful(wish.length):
             break

@@ -54,23 +54,20 @@ def _fit(model: Mapping[str, Any], sizes: Sizes, instance: Instance, engine: Eng
     return found if found.account.kv_cache_gib > 0 and found.cache.longest >= least else None
 
 
-def _refused(
-    model: Mapping[str, Any], sizes: Sizes, instance: Instance, settings: Settings, engine: Engine, pool: Pool
-) -> bool:
-    broken = accepted.broken(model, sizes, engine, pool, instance)
+def _refused(model: Mapping[str, Any], sizes: Sizes, instance: Instance, settings: Settings, pool: Pool) -> bool:
+    broken = accepted.broken(model, sizes, settings.engine, pool, instance)
     return any(one.severity == "refuse" for one in broken)
 
 
 def _more_gpus(instance: Instance, model: Mapping[str, Any], settings: Settings, pool: Pool) -> Sizes | None:
     """Return the smallest sizes that would hold the model on more GPUs of this kind, over several hosts if need be."""
-    engine = replace(settings.engine, max_num_seqs=min(settings.engine.max_num_seqs, 64))
     sizes = [Sizes(tensor, hosts) for hosts in range(1, MOST_HOSTS + 1) for tensor in range(1, MOST_GPUS + 1)]
     for tried in sorted(sizes, key=lambda one: (one.gpus, one.pipeline_parallel_size)):
         if tried.pipeline_parallel_size > 1 and tried.tensor_parallel_size < len(pool.devices):
             continue
-        if _fit(model, tried, instance, engine, pool) is None:
+        if _fit(model, tried, instance, settings.engine, pool) is None:
             continue
-        if not _refused(model, tried, instance, settings, engine, pool):
+        if not _refused(model, tried, instance, settings, pool):
             return tried
     return None
 
@@ -89,8 +86,7 @@ def _memory_remedies(
         smaller = quantized(model, fewer)
         if fewer >= bits or not (model.get("weights") or {}).get("tensors"):
             continue
-        engine = replace(settings.engine, max_num_seqs=min(settings.engine.max_num_seqs, 64))
-        found = next((sizes for sizes in sized if _fit(smaller, sizes, instance, engine, pool)), None)
+        found = next((sizes for sizes in sized if _fit(smaller, sizes, instance, settings.engine, pool)), None)
         if found:
             kind = "FP8 or 8-bit" if fewer == 8 else "4-bit (AWQ, GPTQ)"
             yield f"use a {kind} version of the model, which fits {found.gpus} of these"
@@ -160,10 +156,12 @@ def _sizes(sizes: Sizes) -> str:
 def reasons(instance: Instance, option: Option, replicas: int, settings: Settings, pool: Pool) -> list[str]:
     """Say why an option was taken, and what its memory account is."""
     sizes, fit, engine = option.sizes, option.fit, option.engine
-    assert fit is not None and engine is not None and option.place is not None
+    assert engine is not None and option.place is not None
     found = [_size_reason(instance, option)]
     if sizes.tensor_parallel_size > 1 and option.place.link:
         found.append(f"The ranks of a tensor parallel group talk over {_link(option.place.link)}.")
+    if fit is None:
+        return found
     if replicas > 1:
         found.append(
             f"{replicas} replicas (data_parallel_size {replicas}) on {replicas * sizes.gpus} GPUs behind one port: for "
@@ -238,6 +236,13 @@ def warnings(instance: Instance, option: Option) -> list[str]:
     return found
 
 
+def capacity(cache: kv_cache.Cache) -> tuple[int | None, float | None]:
+    """Give tokens and concurrency as vLLM logs them; None each for a model without a KV cache."""
+    if math.isinf(cache.concurrency):
+        return None, None
+    return cache.tokens, round(cache.concurrency, 2)
+
+
 def account_of(fit: Fit) -> dict[str, float]:
     """Give the memory account of the poorest rank in GiB, rounded to 1/1000."""
     return {key: round(value, 3) for key, value in asdict(fit.account).items()}
@@ -270,7 +275,7 @@ def _order(option: Option) -> tuple[Any, ...]:
 
 def _alternative(option: Option, taken: Option, objective: str) -> dict[str, Any]:
     fit, sizes = option.fit, option.sizes
-    finite = fit is not None and math.isfinite(fit.cache.concurrency)
+    tokens, concurrency = capacity(fit.cache) if fit else (None, None)
     return {
         "tensor_parallel_size": sizes.tensor_parallel_size,
         "pipeline_parallel_size": sizes.pipeline_parallel_size,
@@ -278,8 +283,8 @@ def _alternative(option: Option, taken: Option, objective: str) -> dict[str, Any
         "enable_expert_parallel": sizes.enable_expert_parallel,
         "devices_count": sizes.gpus,
         "max_model_len": fit.max_model_len if fit else None,
-        "kv_cache_tokens": fit.cache.tokens if fit and finite else None,
-        "max_concurrency": round(fit.cache.concurrency, 2) if fit and finite else None,
+        "kv_cache_tokens": tokens,
+        "max_concurrency": concurrency,
         "memory": account_of(fit) if fit else None,
         "estimate": estimate_of(option),
         "why_not": option.refusal or _slower(option, taken, objective),

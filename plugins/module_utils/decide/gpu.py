@@ -103,6 +103,7 @@ def _wish(instance: Instance, model: Mapping[str, Any], settings: Settings) -> W
         enable_expert_parallel=instance.enable_expert_parallel,
         decode_context_parallel_size=instance.decode_context_parallel_size or 1,
         may_lower_sequences=not settings.chosen_seqs,
+        sizes_written=bool(instance.tensor_parallel_size or instance.gpus != "auto"),
     )
 
 

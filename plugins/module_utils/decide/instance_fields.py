@@ -161,8 +161,8 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "the absolute path of a folder on the control node, such as {{ inventory_dir }}/models/x",
     ),
     "file": (
-        lambda v: isinstance(v, str) and v.startswith("/"),
-        "the absolute path of a file on the control node, such as {{ inventory_dir }}/models/x/config.json",
+        lambda v: isinstance(v, str) and bool(v) and "\n" not in v,
+        "the path of a file on the control node, such as {{ inventory_dir }}/models/x/config.json",
     ),
     "text": (lambda v: isinstance(v, str) and bool(v) and "\n" not in v, "a line of text"),
     "flag": (lambda v: isinstance(v, bool), "true or false"),

@@ -55,7 +55,7 @@ def _field_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"{place}: {key} is {value!r}; write {CHECKS[FIELDS[key].check][1]}."
     if "name" not in entry:
         yield f"{place} has no 'name'; write {CHECKS['name'][1]}."
-    if "model" not in entry and "model_source" not in entry:
+    if not {"model", "model_source", "model_config"} & set(entry):
         yield f"{place} has no 'model'; write {CHECKS['model'][1]}, or 'model_source', a folder on the control node."
 
 

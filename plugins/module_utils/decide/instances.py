@@ -57,8 +57,8 @@ class Instance:
     network_interface: str | None = None
     master_port: int = DEFAULT_MASTER_PORT
     tensor_parallel_size: int | None = None
-    pipeline_parallel_size: int = 1
-    data_parallel_size: int = 1
+    pipeline_parallel_size: int | None = None
+    data_parallel_size: int | None = None
     enable_expert_parallel: bool | None = None
     decode_context_parallel_size: int = 1
     distributed_executor_backend: str | None = None

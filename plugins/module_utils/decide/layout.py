@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import cpu, explain, gpu, kv_cache
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, cpu, explain, gpu, kv_cache
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import arguments as instance_arguments
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
@@ -110,14 +109,16 @@ def _plain_arguments(instance: Instance, revision: str) -> dict[str, Any]:
 
 
 def _on_cpu(layout: Layout, instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any], peers: int) -> None:
+    refused = next((one for one in accepted.on_cpu(model, instance) if one.severity == "refuse"), None)
+    if refused:
+        raise Refused(refused.reason, refused.rule_id, refused.remedies)
     found = cpu.plan(instance, model, facts, peers)
     layout.environment["VLLM_CPU_OMP_THREADS_BIND"] = found.threads_bind
     layout.serve_args["kv-cache-memory-bytes"] = int(found.kv_cache_gib * 1024**3)
     layout.max_model_len = instance.max_model_len or model.get("max_model_len")
     layout.dtype = model.get("dtype") if instance.dtype == "auto" else instance.dtype
-    if found.cache and math.isfinite(found.cache.concurrency):
-        layout.kv_cache_tokens = found.cache.tokens
-        layout.max_concurrency = round(found.cache.concurrency, 2)
+    if found.cache:
+        layout.kv_cache_tokens, layout.max_concurrency = explain.capacity(found.cache)
     layout.reasons.extend(found.reasons)
     layout.warnings.extend(found.warnings)
 
@@ -140,8 +141,7 @@ def _on_gpus(
             "unknown",
             ("name a model whose config.json says it, or write model_config and weights_bytes",),
         ) from None
-    option, fit, engine = found.option, found.option.fit, found.option.engine
-    assert fit is not None and engine is not None
+    option, fit = found.option, found.option.fit
     sizes = option.sizes
     layout.tensor_parallel_size = sizes.tensor_parallel_size
     layout.pipeline_parallel_size = sizes.pipeline_parallel_size
@@ -152,11 +152,10 @@ def _on_gpus(
     for host, devices in found.devices.items():
         layout.start_after.extend(free.give(host, devices, instance.name, share))
     layout.dtype = found.settings.dtype
-    layout.max_model_len = fit.max_model_len
-    layout.memory = explain.account_of(fit)
-    if math.isfinite(fit.cache.concurrency):
-        layout.kv_cache_tokens = fit.cache.tokens
-        layout.max_concurrency = round(fit.cache.concurrency, 2)
+    layout.max_model_len = fit.max_model_len if fit else instance.max_model_len or model.get("max_model_len")
+    if fit:
+        layout.memory = explain.account_of(fit)
+        layout.kv_cache_tokens, layout.max_concurrency = explain.capacity(fit.cache)
     layout.estimate = explain.estimate_of(option)
     layout.reasons.extend(explain.reasons(instance, option, found.replicas, found.settings, found.pool))
     layout.warnings.extend(found.warnings)
@@ -167,13 +166,13 @@ def _on_gpus(
 
 def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any], found: gpu.Decision) -> None:
     option, engine, settings = found.option, found.option.engine, found.settings
-    assert option.fit is not None and engine is not None
+    assert engine is not None
     arguments = layout.serve_args
     if layout.data_parallel_size > 1:
         arguments["data-parallel-size"] = layout.data_parallel_size
     if layout.enable_expert_parallel:
         arguments["enable-expert-parallel"] = True
-    if not instance.max_model_len and layout.max_model_len != model.get("max_model_len"):
+    if option.fit and not instance.max_model_len and layout.max_model_len != model.get("max_model_len"):
         arguments["max-model-len"] = layout.max_model_len
         layout.reasons.append(
             f"max_model_len {layout.max_model_len} instead of the model's {model.get('max_model_len')}: the longest "

@@ -13,8 +13,6 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances imp
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 
 HostInput = Mapping[str, Any]
-# Fields that say how a model is read, which is done before anything is decided.
-READING_FIELDS = ("model_config", "weights_bytes", "weights_index")
 MODEL_ROOT = "/var/lib/vllm/models"
 
 
