@@ -1,6 +1,6 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit molecule test bench build clean
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser molecule test bench build clean
 
 PYTHON ?= python3
 MODEL ?=
@@ -40,13 +40,18 @@ docs-lint: venv ## Documentation of modules, filters and roles
 unit: venv ## Unit tests
 	pytest tests/unit
 
+browser: venv ## The plan's page in a headless Chromium (SCREENSHOTS=folder keeps pictures)
+	@$(PYTHON) tools/browser.py
+	pytest tests/browser
+
 molecule: venv ## Every scenario on nodes made here (SCENARIOS="one two" for some; needs root)
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
 
-test: lint docs-lint unit molecule ## All of the above
+test: lint docs-lint unit browser molecule ## All of the above
 
-bench: venv ## Time that reading the outputs of a 16-GPU host takes
+bench: venv ## Time that reading a 16-GPU host and planning 1,000 hosts take
 	python tests/bench/bench_observe.py
+	python tests/bench/bench_plan.py
 
 build: venv ## The collection as a tar file, in build/
 	ansible-galaxy collection build --force --output-path build

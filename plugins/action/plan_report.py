@@ -66,6 +66,7 @@ class ActionModule(ActionBase):
                 "model_facts": {entry["name"]: models.facts(entry, on_host) for entry in one.models},
                 "engine_version": one.engine_version,
                 "network_interface": one.network_interface,
+                "model_root": one.model_root,
             }
         return inputs
 

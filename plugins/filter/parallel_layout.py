@@ -11,9 +11,12 @@ author: The gpufleet.vllm maintainers
 description:
   - Computes, for every instance, the parallel sizes, the devices, the options of C(vllm serve) and its environment,
     from the facts of the host and of the models. Touches nothing, and gives the same answer for the same input.
-  - A tensor parallel size is checked against the rules of vLLM 0.33.0. Left to choose, it takes the fewest identical
-    GPUs whose memory holds the weights by an estimate. The links between the GPUs are not considered yet.
-  - CPU hosts and NVIDIA hosts are supported; MIG devices are left out.
+  - Tries every size that vLLM accepts for the model, draws up the memory account of each as vLLM will when it starts,
+    and takes the fewest GPUs that hold the asked length (C(objective=throughput)) or the widest group that still gains
+    (C(objective=latency)), inside one link domain where there is one. docs/planning.md says how.
+  - A size or option that a person wrote is checked against the same rules.
+  - MIG devices, lost GPUs and GPUs that other programs use are left out, with the reason.
+  - Decides for one host. Instances over several hosts (C(nodes)) are planned by the playbook C(gpufleet.vllm.plan).
 options:
   _input:
     description: The list of instances, as the role P(gpufleet.vllm.layout#role) documents it, without faults.
@@ -34,6 +37,13 @@ options:
     description: Folder on the host below which a model copied from the control node goes.
     type: path
     default: /var/lib/vllm/models
+  host:
+    description: Name of the host, as RV(_value[].nodes) shall say it.
+    type: str
+    default: localhost
+  engine_version:
+    description: Release of vLLM whose rules and defaults count, for instances that name none. V(0.33.0) when left out.
+    type: str
 seealso:
   - module: gpufleet.vllm.gpu_info
   - module: gpufleet.vllm.model_info
@@ -78,7 +88,7 @@ _value:
       description: Port that the server listens on.
       type: int
     accelerator:
-      description: Kind of accelerator, V(cuda) or V(cpu).
+      description: Kind of accelerator, V(cuda), V(rocm) or V(cpu).
       type: str
     tensor_parallel_size:
       description: Ranks that share each layer.
@@ -86,6 +96,50 @@ _value:
     pipeline_parallel_size:
       description: Stages that the layers are cut into.
       type: int
+    data_parallel_size:
+      description: Replicas behind the one port; of a mixture of experts they share the experts.
+      type: int
+    enable_expert_parallel:
+      description: Whether ranks hold whole experts instead of slices of all.
+      type: bool
+    nodes:
+      description: The hosts of the engine, the head first, and its devices on each.
+      type: list
+      elements: dict
+      sample: [{"host": "gpu01", "devices": [0, 1]}]
+    node_rank:
+      description: Place of this host among the nodes.
+      type: int
+    start_after:
+      description: Names of instances that share GPUs with this one and start before it.
+      type: list
+      elements: str
+    dtype:
+      description: Type of weights and activations.
+      type: str
+      sample: bfloat16
+    max_model_len:
+      description: Longest sequence in tokens.
+      type: int
+    memory:
+      description:
+        - Predicted account in GiB of one GPU, of the rank with the least room; null without GPUs.
+        - Has C(total_gib) (what CUDA sees), C(budget_gib), C(weights_gib), C(activation_gib), C(cuda_graphs_gib),
+          C(non_torch_gib) and C(kv_cache_gib).
+      type: dict
+    kv_cache_tokens:
+      description: Predicted size of the KV cache of one replica, as vLLM logs it.
+      type: int
+    max_concurrency:
+      description: Predicted number of requests of the longest length that fit at once, as vLLM logs it.
+      type: float
+    estimate:
+      description: Estimated speed, in milliseconds and tokens per second; null for a GPU that is not in the table.
+      type: dict
+    alternatives:
+      description: What else was tried, with the account of each and why it was not taken.
+      type: list
+      elements: dict
     devices:
       description: Indexes of the GPUs, in the order of nvidia-smi; empty on a CPU host.
       type: list
@@ -105,11 +159,14 @@ _value:
       type: list
       elements: str
     rejected:
-      description: A sentence that says why the instance cannot run here and what to do, or null.
-      type: str
+      description:
+        - Why the instance cannot run here, or null.
+        - Has C(reason), C(rule) (a short id), C(remedies), best first, and C(sentence), all of it in a line.
+      type: dict
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, layout
@@ -117,11 +174,19 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
 def parallel_layout(
-    models: Any, gpu_facts: Any, model_facts: Any, model_root: str = "/var/lib/vllm/models"
+    models: Any,
+    gpu_facts: Any,
+    model_facts: Any,
+    model_root: str = "/var/lib/vllm/models",
+    host: str = "localhost",
+    engine_version: Any = None,
 ) -> list[dict[str, Any]]:
     """Decide a layout for every instance."""
-    wanted = instances.instances(plain(models), str(model_root))
-    return layout.layouts(wanted, plain(gpu_facts), plain(model_facts))
+    wanted = [
+        replace(one, engine_version=one.engine_version or (str(engine_version) if engine_version else None))
+        for one in instances.instances(plain(models), str(model_root))
+    ]
+    return layout.layouts(wanted, plain(gpu_facts), plain(model_facts), str(host))
 
 
 class FilterModule:

@@ -9,13 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, plan
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts, recorded
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
-VARIABLES = ("vllm_models", "gpu_profile", "gpu_recording", "engine_version", "vllm_network_interface")
+# The variables of a host that say text, and what to write in them.
+_TEXTS = {
+    "engine_version": "text in quotes, such as '0.33.0'",
+    "vllm_network_interface": "the name of a network interface",
+    "layout_model_root": "the path of a folder on the host",
+}
+VARIABLES = ("vllm_models", "gpu_profile", "gpu_recording", *_TEXTS)
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Asked:
     gpu_facts: dict[str, Any] | None
     engine_version: str | None
     network_interface: str | None
+    model_root: str | None
 
     @property
     def live(self) -> bool:
@@ -64,7 +71,7 @@ def read(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str]) -> dic
 
     Raises InputError with a sentence for each fault, naming the hosts and the variable.
     """
-    model_problems = Once(_model_problems)
+    model_problems = Once(instances.problems)
     profile, recording = Once(facts.facts_from_profile), Once(_recording)
     asked: dict[str, Asked] = {}
     faults: dict[str, list[str]] = {}
@@ -77,8 +84,7 @@ def read(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str]) -> dic
             asked[host] = Asked(
                 written.get("vllm_models", []) if not found else [],
                 _described(written, profile, recording),
-                _text(written, "engine_version"),
-                _text(written, "vllm_network_interface"),
+                *(_text(written, name) for name in _TEXTS),
             )
         except InputError as error:
             faults.setdefault(str(error), []).append(host)
@@ -96,17 +102,6 @@ def _variables(variables: Mapping[str, Any]) -> dict[str, Any]:
             except AnsibleError as error:
                 raise InputError(f"the variable {name} cannot be computed: {error.message}") from error
     return {name: value for name, value in written.items() if value is not None}
-
-
-def _model_problems(models: Any) -> list[str]:
-    if isinstance(models, list):
-        known = set(instances.FIELDS)
-        extra = [name for name in plan.READING_FIELDS if name not in known]
-        models = [
-            {key: value for key, value in one.items() if key not in extra} if isinstance(one, dict) else one
-            for one in models
-        ]
-    return instances.problems(models)
 
 
 def _described(written: Mapping[str, Any], profile: Once, recording: Once) -> dict[str, Any] | None:
@@ -135,10 +130,6 @@ def _recording(folder: Any) -> dict[str, Any]:
 
 def _text(written: Mapping[str, Any], name: str) -> str | None:
     value = written.get(name)
-    if value is not None and not isinstance(value, str):
-        raise InputError(
-            f"{name} is {value!r}; write text in quotes, such as '0.33.0'."
-            if name == "engine_version"
-            else f"{name} is {value!r}; write the name of a network interface."
-        )
+    if value is not None and (not isinstance(value, str) or not value):
+        raise InputError(f"{name} is {value!r}; write {_TEXTS[name]}.")
     return value

@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model, model_files
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plan_input import here
 
 # (hub id, revision) -> model_facts
@@ -67,27 +65,16 @@ class Models:
     def _config(self, config: str, weights_bytes: int | None, weights_index: str | None) -> Mapping[str, Any]:
         if weights_bytes is not None and weights_index is not None:
             raise InputError("weights_bytes and weights_index are both written; leave one of them out.")
-        size = weights_bytes if weights_index is None else _total_size(here(weights_index))
-        path = here(config)
-        return model.facts(model.parse_config(_text(path, "model_config"), str(path)), size)
+        index = None if weights_index is None else _readable(weights_index, "weights_index")
+        return model_files.read_config(_readable(config, "model_config"), weights_bytes, index)
 
 
-def _total_size(path: Path) -> int:
-    """Bytes of all weights, as a model.safetensors.index.json says in its metadata."""
+def _readable(written: str, field: str) -> str:
+    """The path of a file that a person wrote in a field, once it can be opened."""
+    path = here(written)
     try:
-        index = json.loads(_text(path, "weights_index"))
-        total = index["metadata"]["total_size"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"weights_index {path} names no metadata.total_size; write the model's model.safetensors.index.json, or "
-            "weights_bytes in its place."
-        ) from error
-    return int(total)
-
-
-def _text(path: Path, field: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        with path.open("rb"):
+            return str(path)
     except OSError as error:
         raise InputError(
             f"{field} {path} cannot be read on the control node ({error.strerror}); write its full path, or one "

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / ".collections"))
@@ -41,15 +41,15 @@ class Scored:
     record: Mapping[str, Any]
     complete: bool
     gpu: str
-    weights: Optional[float]
-    tokens: Optional[float]
-    concurrency: Optional[float]
+    weights: float | None
+    tokens: float | None
+    concurrency: float | None
     fits: bool
-    share_left: Optional[float]
+    share_left: float | None
     reason: str
 
     @property
-    def fitted(self) -> Optional[bool]:
+    def fitted(self) -> bool | None:
         """What the run showed: True, False, or None when it ended for another reason."""
         outcome = str(self.record["outcome"])
         if outcome == FITTED:
@@ -57,13 +57,13 @@ class Scored:
         return False if outcome in NOT_FITTED else None
 
 
-def config_of(name: Optional[str], configs: Path) -> Optional[Path]:
+def config_of(name: str | None, configs: Path) -> Path | None:
     """Find the config.json of a model by its hub name."""
     path = configs / f"{(name or '').replace('/', '--')}_config.json"
     return path if name and path.is_file() else None
 
 
-def memory_mib(text: object) -> Optional[int]:
+def memory_mib(text: object) -> int | None:
     """Read "79.19 GiB", "97,887 MiB" or "24 GB" (which is what the box says: not used)."""
     match = re.match(r"([\d.,]+)\s*(GiB|MiB)", str(text or ""))
     if not match:
@@ -72,13 +72,13 @@ def memory_mib(text: object) -> Optional[int]:
     return round(number * 1024) if match.group(2) == "GiB" else round(number)
 
 
-def gpu_name(record: Mapping[str, Any]) -> Optional[str]:
+def gpu_name(record: Mapping[str, Any]) -> str | None:
     """Give the GPU as a person would write it, without remarks in brackets; None when the source does not say it."""
     name = re.sub(r"\s*\(.*", "", record["gpu"] or "")
     return None if not name or "+" in name or " or " in name else name
 
 
-def described(record: Mapping[str, Any]) -> Optional[dict[str, Any]]:
+def described(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """Describe the record's hardware as ``gpu_profile`` does; None when the source does not say it."""
     name = gpu_name(record)
     if name is None:
@@ -117,7 +117,7 @@ def entry_of(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def version_of(record: Mapping[str, Any]) -> Optional[str]:
+def version_of(record: Mapping[str, Any]) -> str | None:
     """Give the release that the record names, None when it names none that can be read."""
     named = re.sub(r"\s.*", "", record["vllm_version"] or "")
     try:
@@ -127,7 +127,7 @@ def version_of(record: Mapping[str, Any]) -> Optional[str]:
     return named or None
 
 
-def score(record: Mapping[str, Any], configs: Path, index: Mapping[str, Any]) -> Optional[Scored]:
+def score(record: Mapping[str, Any], configs: Path, index: Mapping[str, Any]) -> Scored | None:
     """Plan one record; None when its model or hardware is not known."""
     config, profile = config_of(record["model"], configs), described(record)
     if config is None or profile is None or record.get("dcp"):
@@ -168,7 +168,7 @@ def score(record: Mapping[str, Any], configs: Path, index: Mapping[str, Any]) ->
     )
 
 
-def _error(predicted: Optional[float], reported: Optional[float]) -> Optional[float]:
+def _error(predicted: float | None, reported: float | None) -> float | None:
     return predicted / reported - 1 if predicted is not None and reported else None
 
 
@@ -179,8 +179,8 @@ def figures(errors: Sequence[float]) -> str:
     sizes = sorted(abs(error) for error in errors)
     p90 = sizes[min(len(sizes) - 1, int(0.9 * len(sizes)))]
     return (
-        f"{len(sizes):3} records   median {statistics.median(sizes):6.2%}   mean {statistics.mean(sizes):6.2%}   p90 {p90:6.2%}   "
-        f"worst {sizes[-1]:7.2%}   signed mean {statistics.mean(errors):+7.2%}"
+        f"{len(sizes):3} records   median {statistics.median(sizes):6.2%}   mean {statistics.mean(sizes):6.2%}   "
+        f"p90 {p90:6.2%}   worst {sizes[-1]:7.2%}   signed mean {statistics.mean(errors):+7.2%}"
     )
 
 

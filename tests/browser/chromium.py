@@ -33,6 +33,7 @@ class Browser:
         self._number = 0
         self._session: str | None = None
         self._loaded = False
+        self._scheme = "light"
         self.faults: list[str] = []
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -46,13 +47,19 @@ class Browser:
         self._call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
-        self._call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self._scheme = scheme
+        self.media("")
         self._call("Page.navigate", url=path.as_uri())
         deadline = time.monotonic() + SECONDS
         while not self._loaded:
             assert time.monotonic() < deadline, f"{path} was not loaded within {SECONDS} s"
             self._call("Runtime.evaluate", expression="1")
             time.sleep(0.02)
+
+    def media(self, kind: str) -> None:
+        """Show the page as it is printed ("print") or on a screen ("")."""
+        features = [{"name": "prefers-color-scheme", "value": self._scheme}]
+        self._call("Emulation.setEmulatedMedia", media=kind, features=features)
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""

@@ -15,7 +15,7 @@ SMALL: dict[str, Any] = {
     "port": 8010,
     "max_model_len": 256,
     "kv_cache_memory_gib": 0.25,
-    "extra_args": {"enforce-eager": True},
+    "enforce_eager": True,
 }
 
 

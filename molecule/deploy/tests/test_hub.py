@@ -47,7 +47,7 @@ def test_a_hub_model_is_downloaded_once_and_served_offline(host: Host, hub: str,
         "port": 8020,
         "max_model_len": 256,
         "kv_cache_memory_gib": 0.25,
-        "extra_args": {"enforce-eager": True},
+        "enforce_eager": True,
     }
     extra = {"vllm_models": [wanted], "layout_hub_endpoint": hub}
     environment = {"HF_HOME": str(tmp_path / "hf")}

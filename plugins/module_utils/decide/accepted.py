@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
@@ -23,24 +23,18 @@ def broken(
     pool: Pool,
     instance: Instance,
     accelerator: str = "cuda",
-    fully_connected: Optional[bool] = None,
+    fully_connected: bool | None = None,
 ) -> list[Broken]:
     """List the rules that an engine breaks: vLLM refuses those of severity "refuse", the others only cost something."""
-    asked = RuleSizes(
+    asked = _asked(
+        instance,
         tensor_parallel_size=sizes.tensor_parallel_size,
         pipeline_parallel_size=sizes.pipeline_parallel_size,
         data_parallel_size=sizes.data_parallel_size,
         enable_expert_parallel=sizes.enable_expert_parallel,
         decode_context_parallel_size=sizes.decode_context_parallel_size,
-        dtype=instance.dtype,
-        quantization=option(instance, "quantization"),
-        kv_cache_dtype=option(instance, "kv_cache_dtype", "auto"),
-        max_model_len=instance.max_model_len,
         max_num_seqs=engine.max_num_seqs,
         max_num_batched_tokens=engine.max_num_batched_tokens,
-        block_size=option(instance, "block_size"),
-        mm_encoder_tp_mode=option(instance, "mm_encoder_tp_mode", "weights"),
-        language_model_only=bool(option(instance, "language_model_only", False)),
     )
     gpu = {
         "name": pool.name,
@@ -49,3 +43,28 @@ def broken(
         "fully_connected": fully_connected,
     }
     return constraints.check(model, asked, gpu, engine.version.version)
+
+
+def on_cpu(model: Mapping[str, Any], instance: Instance) -> list[Broken]:
+    """List the rules that an instance breaks on the cores of a host."""
+    asked = _asked(
+        instance,
+        tensor_parallel_size=instance.tensor_parallel_size or 1,
+        pipeline_parallel_size=instance.pipeline_parallel_size or 1,
+        max_num_seqs=instance.max_num_seqs,
+        max_num_batched_tokens=instance.max_num_batched_tokens,
+    )
+    return constraints.check(model, asked, {"accelerator": "cpu"}, instance.engine_version)
+
+
+def _asked(instance: Instance, **sizes: Any) -> RuleSizes:
+    return RuleSizes(
+        dtype=instance.dtype,
+        quantization=option(instance, "quantization"),
+        kv_cache_dtype=option(instance, "kv_cache_dtype", "auto"),
+        max_model_len=instance.max_model_len,
+        block_size=option(instance, "block_size"),
+        mm_encoder_tp_mode=option(instance, "mm_encoder_tp_mode", "weights"),
+        language_model_only=bool(option(instance, "language_model_only", False)),
+        **sizes,
+    )

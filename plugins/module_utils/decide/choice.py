@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Choose the parallel sizes of one engine: try every size, keep what vLLM accepts and what fits, take the best. Pure.
 
-For ``throughput`` the fewest GPUs that fit, since replicas on the others serve more than a wider engine; for ``latency``
-the widest group that still gains. Where nothing fits: a shorter context, then quantization, then more GPUs.
+For ``throughput`` the fewest GPUs that fit, since replicas on the others serve more than a wider engine; for
+``latency`` the widest group that still gains. Where nothing fits: a shorter context, then quantization, then more GPUs.
 """
 
 from __future__ import annotations
@@ -12,16 +12,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import memory, speed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache, memory, speed
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit, Gpu
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Broken
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
 
 # With max_model_len left open, a context shorter than this is not worth a layout with fewer GPUs.
 USEFUL_TOKENS = 8192
-# Sequences at once that a full GPU falls back to when max_num_seqs was left open: the sampler and the CUDA graphs then
-# leave more for the KV cache.
+# A KV cache is useful when it holds this many requests of the asked length, or of USEFUL_TOKENS if that is less.
+USEFUL_REQUESTS = 3
+# Sequences at once that a full GPU falls back to when max_num_seqs was left open: the sampler and the CUDA graphs
+# then leave more for the KV cache.
 FEWER_SEQUENCES = (64, 16)
+# Speed is estimated for requests of this many tokens: one alone, and as many as the KV cache holds.
+LOAD_TOKENS = 2048
 # A wider group has to shorten a token by this much to be worth its GPUs.
 LATENCY_GAIN = 0.10
 # Utilizations above this leave too little for what vLLM takes outside of its budget.
@@ -33,15 +37,16 @@ class Wish:
     """What is asked of an engine. Sizes that are None are open; ``length`` None asks for the longest that fits."""
 
     model: Mapping[str, Any]
-    length: Optional[int]
+    length: int | None
     min_concurrency: float
     objective: str
-    tensor_parallel_size: Optional[int] = None
-    pipeline_parallel_size: Optional[int] = None
-    data_parallel_size: Optional[int] = None
-    enable_expert_parallel: Optional[bool] = None
+    tensor_parallel_size: int | None = None
+    pipeline_parallel_size: int | None = None
+    data_parallel_size: int | None = None
+    enable_expert_parallel: bool | None = None
     decode_context_parallel_size: int = 1
     may_lower_sequences: bool = True
+    sizes_written: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,11 +58,12 @@ class Place:
     """
 
     devices: tuple[int, ...]
-    link: Optional[str]
+    link: str | None
     fast_links: bool
     crosses_pcie: bool
     warnings: tuple[str, ...] = ()
     stage_link: str = "none"
+    several_hosts: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,26 +71,36 @@ class Option:
     """One way to run an engine, and why it cannot when ``refusal`` says so."""
 
     sizes: Sizes
-    place: Optional[Place] = None
-    engine: Optional[Engine] = None
-    fit: Optional[Fit] = None
-    estimate: Optional[speed.Estimate] = None
-    refusal: Optional[str] = None
+    place: Place | None = None
+    engine: Engine | None = None
+    fit: Fit | None = None
+    estimate: speed.Estimate | None = None
+    refusal: str | None = None
     rule: str = ""
     remedies: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    warned: frozenset[str] = frozenset()
 
     @property
     def works(self) -> bool:
         """Whether vLLM would start it and hold the asked length."""
         return self.refusal is None
 
+    def useful(self, length: int | None) -> bool:
+        """Whether its KV cache holds a few requests at once, not just the one that has to fit."""
+        if not self.works or self.fit is None:
+            return self.works
+        cache = self.fit.cache
+        return math.isinf(cache.concurrency) or cache.tokens >= USEFUL_REQUESTS * min(
+            length or USEFUL_TOKENS, USEFUL_TOKENS
+        )
+
 
 Placing = Callable[[Sizes], Optional[Place]]
 Checking = Callable[[Sizes, Engine], Sequence[Broken]]
 
 
-def sizes_to_try(wish: Wish, most: int, exactly: Optional[int] = None) -> Iterator[Sizes]:
+def sizes_to_try(wish: Wish, most: int, exactly: int | None = None) -> Iterator[Sizes]:
     """Give the sizes that use up to ``most`` GPUs, or ``exactly`` that many, fewest first.
 
     Data parallel sizes are tried for mixtures of experts alone: they share their experts. Replicas of other models
@@ -134,21 +150,35 @@ def evaluate(wish: Wish, sizes: Sizes, engine: Engine, gpu: Gpu, place: Placing,
     if where is None:
         return Option(sizes, refusal="there is no group of GPUs for it", rule="no_group")
     warnings = tuple(one.reason for one in broken if one.severity != "refuse") + where.warnings
-    tried = Option(sizes, where, engine, warnings=warnings)
-    for sequences in _sequences(wish, engine):
-        smaller = replace(engine, max_num_seqs=sequences)
-        tried = _fitted(replace(tried, engine=smaller), wish, replace(gpu, fast_links=where.fast_links))
-        if tried.works or tried.rule in ("memory_held", "unknown"):
+    warned = frozenset(one.rule_id for one in broken)
+    there = replace(gpu, fast_links=where.fast_links)
+    try:
+        tried = _fitted(Option(sizes, where, engine, warnings=warnings, warned=warned), wish, there)
+    except kv_cache.Unknown as unknown:
+        # sizes that a person wrote are taken without an account
+        if not wish.sizes_written:
+            raise
+        said = (*warnings, f"{unknown} is not known, so neither memory nor speed could be planned")
+        return Option(sizes, where, engine, warnings=said, warned=warned)
+    for sequences in _fewer_sequences(wish, tried):
+        if tried.useful(wish.length):
             break
+        smaller = replace(engine, max_num_seqs=sequences)
+        tried = _fitted(Option(sizes, where, smaller, warnings=warnings, warned=warned), wish, there)
     if not tried.works or tried.fit is None:
         return tried
     return replace(tried, estimate=_estimate(wish, tried, name))
 
 
-def _sequences(wish: Wish, engine: Engine) -> Sequence[int]:
-    if not wish.may_lower_sequences:
-        return (engine.max_num_seqs,)
-    return (engine.max_num_seqs, *(fewer for fewer in FEWER_SEQUENCES if fewer < engine.max_num_seqs))
+def _fewer_sequences(wish: Wish, tried: Option) -> Sequence[int]:
+    """Give lower values of max_num_seqs to try, where vLLM would start with its own default.
+
+    What it would refuse is refused here as well, with the remedy, rather than mended unasked.
+    """
+    starts = tried.works or (wish.length is None and tried.rule == "kv_cache_too_small")
+    if not wish.may_lower_sequences or not starts or tried.engine is None:
+        return ()
+    return [fewer for fewer in FEWER_SEQUENCES if fewer < tried.engine.max_num_seqs]
 
 
 def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
@@ -165,8 +195,8 @@ def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
             option,
             rule="out_of_memory",
             refusal=(
-                f"{account.weights_gib:.1f} GiB of weights and {memory.rest_gib(engine, account):.1f} GiB for the rest do "
-                f"not fit the {account.budget_gib:.1f} GiB that vLLM may use of each GPU"
+                f"{account.weights_gib:.1f} GiB of weights and {memory.rest_gib(engine, account):.1f} GiB for the rest "
+                f"do not fit the {account.budget_gib:.1f} GiB that vLLM may use of each GPU"
             ),
         )
     if wish.length and (fit.cache.longest < wish.length or fit.cache.concurrency < wish.min_concurrency):
@@ -185,34 +215,51 @@ def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
             option,
             rule="kv_cache_too_small",
             refusal=(
-                f"the {account.kv_cache_gib:.1f} GiB left for the KV cache hold a request of {fit.max_model_len} tokens "
-                f"at most, and {least} are the least that is taken for useful"
+                f"the {account.kv_cache_gib:.1f} GiB left for the KV cache hold a request of {fit.max_model_len} "
+                f"tokens at most, and {least} are the least that is taken for useful"
             ),
         )
     return option
 
 
-def _estimate(wish: Wish, option: Option, name: str) -> Optional[speed.Estimate]:
+def _estimate(wish: Wish, option: Option, name: str) -> speed.Estimate | None:
     assert option.engine is not None and option.fit is not None and option.place is not None
-    batch = int(min(option.engine.max_num_seqs, max(1.0, option.fit.cache.concurrency)))
-    return speed.estimate(
-        wish.model,
-        option.sizes,
-        name,
-        option.place.link,
-        batch=batch,
-        context_tokens=max(1, option.fit.max_model_len // 2),
-        account=option.fit.account,
-        kv_bytes=option.engine.kv_bytes,
-    )
+    length = min(LOAD_TOKENS, option.fit.max_model_len)
+    cache = option.fit.cache
+    held = option.engine.max_num_seqs if math.isinf(cache.concurrency) else cache.tokens // length
+    settings: dict[str, Any] = {
+        "context_tokens": length,
+        "account": option.fit.account,
+        "kv_bytes": option.engine.kv_bytes,
+        "stage_link": option.place.stage_link,
+        "enforce_eager": option.engine.enforce_eager,
+    }
+    ranks = option.sizes.data_parallel_size
+    full = max(1, min(option.engine.max_num_seqs, held)) * ranks
+    alone = speed.estimate(wish.model, option.sizes, name, option.place.link, batch=1, **settings)
+    loaded = speed.estimate(wish.model, option.sizes, name, option.place.link, batch=full, **settings)
+    if alone is None or loaded is None:
+        return None
+    return replace(alone, throughput_tokens_per_second=loaded.throughput_tokens_per_second)
+
+
+def _class(option: Option, length: int | None) -> tuple[bool, ...]:
+    """Order kinds of options, the best least.
+
+    Experts evenly spread before unevenly; tensor parallel groups that stay in their link domain before those that leave
+    it; one stage before several, but for an engine over several hosts; a useful KV cache before one that just fits.
+    """
+    place, sizes = option.place, option.sizes
+    crosses = bool(place and place.crosses_pcie and sizes.tensor_parallel_size > 1)
+    staged = sizes.pipeline_parallel_size > 1 and bool(place and not place.several_hosts)
+    return "ep_experts_uneven" in option.warned, crosses, staged, not option.useful(length)
 
 
 def _score(option: Option) -> tuple[Any, ...]:
-    """Order options of one GPU count, the best least: no PCIe inside a tensor parallel group, then speed, then room."""
-    estimate, fit, place = option.estimate, option.fit, option.place
+    """Order options of one kind and GPU count, the best least: speed, then room."""
+    estimate, fit = option.estimate, option.fit
     speed_of = -estimate.throughput_tokens_per_second if estimate else 0.0
     return (
-        bool(place and place.crosses_pcie and option.sizes.tensor_parallel_size > 1),
         speed_of,
         option.sizes.pipeline_parallel_size,
         -(fit.cache.tokens if fit else 0),
@@ -221,19 +268,18 @@ def _score(option: Option) -> tuple[Any, ...]:
     )
 
 
-def best_for_throughput(options: Sequence[Option]) -> Optional[Option]:
-    """Return the best option with the fewest GPUs."""
+def best_for_throughput(options: Sequence[Option], length: int | None) -> Option | None:
+    """Return the best option with the fewest GPUs, of the best kind of option that there is."""
     working = [option for option in options if option.works]
-    if not working:
-        return None
-    fewest = min(option.sizes.gpus for option in working)
-    return min((option for option in working if option.sizes.gpus == fewest), key=_score)
+    return min(working, key=lambda option: (_class(option, length), option.sizes.gpus, _score(option)), default=None)
 
 
-def best_for_latency(options: Sequence[Option]) -> Optional[Option]:
+def best_for_latency(options: Sequence[Option], length: int | None) -> Option | None:
     """Return the widest option that still shortens a token by LATENCY_GAIN over the next narrower one."""
+    single = [option for option in options if option.works and option.sizes.data_parallel_size == 1]
+    kind = min((_class(option, length) for option in single), default=None)
     working = sorted(
-        (option for option in options if option.works and option.sizes.data_parallel_size == 1),
+        (option for option in single if _class(option, length) == kind),
         key=lambda option: (option.sizes.gpus, _decode_ms(option), _score(option)),
     )
     best = working[0] if working else None
@@ -241,16 +287,17 @@ def best_for_latency(options: Sequence[Option]) -> Optional[Option]:
         assert best is not None
         if option.sizes.gpus > best.sizes.gpus and _decode_ms(option) <= _decode_ms(best) * (1 - LATENCY_GAIN):
             best = option
-    return best or best_for_throughput(options)
+    return best or best_for_throughput(options, length)
 
 
 def _decode_ms(option: Option) -> float:
     return option.estimate.decode_ms if option.estimate else math.inf
 
 
-def best(objective: str, options: Sequence[Option]) -> Optional[Option]:
-    """Return the best option for an objective, None when none works."""
-    return best_for_latency(options) if objective == "latency" else best_for_throughput(options)
+def best(wish: Wish, options: Sequence[Option]) -> Option | None:
+    """Return the best option for what is asked, None when none works."""
+    choose = best_for_latency if wish.objective == "latency" else best_for_throughput
+    return choose(options, wish.length)
 
 
 def missing(option: Option) -> tuple[Any, ...]:

@@ -1,87 +1,111 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The sizes that vLLM refuses, as one table. Each rule carries the place in vLLM 0.33.0 where it is enforced."""
+"""What vLLM refuses, and what it does slowly, as one table of rules; each says where vLLM enforces it.
+
+There is no rule about powers of two: 3, 5, 6 or 12 ranks are legal where everything divides.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-# model_executor/layers/vocab_parallel_embedding.py:36
-VOCABULARY_PADDING = 64
-
-
-@dataclass(frozen=True)
-class Rule:
-    """``holds(numbers, size)`` is asked only when the model says each of ``needs``."""
-
-    what: str
-    needs: tuple[str, ...]
-    holds: Callable[[Mapping[str, int], int], bool]
-    source: str
-
-
-def _padded(vocabulary: int) -> int:
-    return -(-vocabulary // VOCABULARY_PADDING) * VOCABULARY_PADDING
-
-
-TENSOR_PARALLEL_RULES: Sequence[Rule] = (
-    Rule(
-        "{num_attention_heads} attention heads",
-        ("num_attention_heads",),
-        lambda n, size: n["num_attention_heads"] % size == 0,
-        "config/model.py:1557-1564",
-    ),
-    Rule(
-        "{num_kv_heads} KV heads",
-        ("num_kv_heads",),
-        # fewer KV heads than ranks are replicated, which needs a whole number of ranks for each
-        lambda n, size: n["num_kv_heads"] % size == 0 or size % n["num_kv_heads"] == 0,
-        "model_executor/layers/linear.py:1063-1071",
-    ),
-    Rule(
-        "a vocabulary of {vocab_size} (padded to a multiple of 64)",
-        ("vocab_size",),
-        lambda n, size: _padded(n["vocab_size"]) % size == 0,
-        "model_executor/layers/vocab_parallel_embedding.py:95-97,286-306",
-    ),
-    Rule(
-        "an intermediate size of {intermediate_size}",
-        ("intermediate_size",),
-        lambda n, size: n["intermediate_size"] % size == 0,
-        "model_executor/layers/linear.py:497-503,731,1708",
-    ),
-    Rule(
-        "an expert intermediate size of {moe_intermediate_size}",
-        ("moe_intermediate_size", "num_experts"),
-        lambda n, size: n["moe_intermediate_size"] % size == 0,
-        "model_executor/layers/fused_moe/config.py:1351-1353",
-    ),
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
+    engine_versions,
+    rules_heads,
+    rules_limits,
+    rules_parallel,
+    rules_precision,
+    rules_shards,
+)
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import (
+    REFUSE,
+    WARN,
+    Broken,
+    Case,
+    Rule,
+    Sizes,
+    listed,
 )
 
+__all__ = ("REFUSE", "RULES", "WARN", "Broken", "Sizes", "broken", "check", "legal_sizes", "refusals", "say")
 
-def broken(model: Mapping[str, Any], tensor_parallel_size: int) -> list[Rule]:
-    """Return the rules that a model breaks at a tensor parallel size; ``model`` is what model_info says."""
+RULES: Sequence[Rule] = (
+    *rules_heads.RULES,
+    *rules_parallel.RULES,
+    *rules_shards.RULES,
+    *rules_precision.RULES,
+    *rules_limits.RULES,
+)
+# How many of the sizes that would do a remedy names
+SIZES_NAMED = 3
+
+
+def _find(case: Case, rules: Sequence[Rule]) -> list[Broken]:
     found = []
-    for rule in TENSOR_PARALLEL_RULES:
-        numbers = {key: model.get(key) for key in rule.needs}
-        if any(value is None for value in numbers.values()):
-            continue
-        # MLA models share one latent KV head among all ranks (config/model.py:1663-1683)
-        if "num_kv_heads" in rule.needs and model.get("mla"):
-            continue
-        if not rule.holds(
-            {key: int(value) for key, value in numbers.items() if value is not None}, tensor_parallel_size
-        ):
-            found.append(rule)
+    for rule in rules:
+        finding = rule.find(case) if rule.applies(case.engine) else None
+        if finding:
+            found.append(
+                Broken(rule.rule_id, finding.reason, finding.remedies, rule.severity, rule.source, finding.what)
+            )
     return found
 
 
-def legal_sizes(model: Mapping[str, Any], most: int) -> list[int]:
-    """List the tensor parallel sizes from 1 to ``most`` that vLLM accepts for a model."""
-    return [size for size in range(1, most + 1) if not broken(model, size)]
+def _sizes_that_divide(case: Case, most: int) -> list[int]:
+    dividing = [rule for rule in RULES if rule.divides]
+    return [
+        size
+        for size in range(1, most + 1)
+        if not _find(replace(case, sizes=replace(case.sizes, tensor_parallel_size=size)), dividing)
+    ]
 
 
-def say(model: Mapping[str, Any], rules: Sequence[Rule]) -> str:
+def _with_sizes(case: Case, broken_rules: list[Broken]) -> list[Broken]:
+    """Add to what a smaller tensor parallel size would mend the sizes that would."""
+    dividing = {rule.rule_id for rule in RULES if rule.divides}
+    if not any(one.rule_id in dividing for one in broken_rules):
+        return broken_rules
+    legal = [str(size) for size in _sizes_that_divide(case, case.tp - 1)][::-1][:SIZES_NAMED]
+    remedy = (f"write tensor_parallel_size: {listed(legal)}",) if legal else ()
+    return [replace(one, remedies=(*one.remedies, *remedy)) if one.rule_id in dividing else one for one in broken_rules]
+
+
+def check(
+    model_facts: Mapping[str, Any], sizes: Sizes, gpu: Mapping[str, Any], engine_version: str | None = None
+) -> list[Broken]:
+    """List every rule that a model breaks at these sizes, refusals and warnings, in the order of the table.
+
+    ``model_facts`` is what model_info says; numbers that it does not say are not judged. ``gpu`` has
+    ``compute_capability`` ("9.0"), ``name``, ``accelerator`` ("cuda", "rocm", "cpu") and, for links,
+    ``fully_connected`` (bool or None). ``engine_version`` None is the default release.
+    Raises :class:`InputError` for what is no version.
+    """
+    case = Case(model_facts, sizes, gpu, engine_versions.of(engine_version))
+    return _with_sizes(case, _find(case, RULES))
+
+
+def refusals(found: Sequence[Broken]) -> list[Broken]:
+    """Pick what vLLM refuses."""
+    return [one for one in found if one.severity == REFUSE]
+
+
+def broken(
+    model: Mapping[str, Any], tensor_parallel_size: int, sizes: Sizes | None = None, engine_version: str | None = None
+) -> list[Broken]:
+    """List what a tensor parallel size does not divide; ``sizes`` gives the other sizes."""
+    wanted = replace(sizes or Sizes(), tensor_parallel_size=tensor_parallel_size)
+    case = Case(model, wanted, {}, engine_versions.of(engine_version))
+    return _find(case, [rule for rule in RULES if rule.divides])
+
+
+def legal_sizes(
+    model: Mapping[str, Any], most: int, sizes: Sizes | None = None, engine_version: str | None = None
+) -> list[int]:
+    """List the tensor parallel sizes from 1 to ``most`` that divide everything; ``sizes`` gives the other sizes."""
+    return _sizes_that_divide(Case(model, sizes or Sizes(), {}, engine_versions.of(engine_version)), most)
+
+
+def say(_model: Mapping[str, Any], found: Sequence[Broken]) -> str:
     """Name what cannot be divided: "52 attention heads and a vocabulary of 32000 (padded to ...)"."""
-    return " and ".join(rule.what.format(**model) for rule in rules)
+    return " and ".join(dict.fromkeys(one.what for one in found if one.what))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
@@ -27,7 +27,7 @@ class CpuPlan:
 
     cores: tuple[tuple[int, ...], ...]
     kv_cache_gib: float
-    cache: Optional[kv_cache.Cache]
+    cache: kv_cache.Cache | None
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -64,15 +64,15 @@ def _kv_cache_gib(instance: Instance, model: Mapping[str, Any], facts: Mapping[s
     size = math.floor(min(KV_CACHE_MOST_GIB, share / ranks / MIB_PER_GIB) * 100) / 100
     if size < KV_CACHE_LEAST_GIB:
         raise Refused(
-            f"half of the host's {memory / MIB_PER_GIB:.1f} GiB of memory, shared by {peers} instance(s), leaves no room "
-            f"for a KV cache beside {weights_mib / MIB_PER_GIB:.1f} GiB of weights",
+            f"half of the host's {memory / MIB_PER_GIB:.1f} GiB of memory, shared by {peers} instance(s), leaves no "
+            f"room for a KV cache beside {weights_mib / MIB_PER_GIB:.1f} GiB of weights",
             "out_of_memory",
             ("use a host with more memory", "write kv_cache_memory_gib (per rank)"),
         )
     return size
 
 
-def _sized(instance: Instance, model: Mapping[str, Any], kv_gib: float, ranks: int) -> Optional[kv_cache.Cache]:
+def _sized(instance: Instance, model: Mapping[str, Any], kv_gib: float, ranks: int) -> kv_cache.Cache | None:
     """Size the cache of an engine; None where the model's configuration says too little."""
     length = instance.max_model_len or model.get("max_model_len")
     if not length or instance.pipeline_parallel_size not in (None, 1):

@@ -108,7 +108,8 @@ HISTORY: Mapping[str, Sequence[tuple[str, Any]]] = {
     # v1/core/kv_cache_utils.py: "GPU KV cache size" was blocks / groups * block size, and is concurrency times
     # max_model_len from 0.20.1; the two agree where all layers are alike
     "logs_tokens_from_concurrency": (("0.7.3", False), ("0.20.1", True)),
-    # config/model.py, is_prefix_caching_supported (0.33.0: 2239-2290): models with recurrent layers, left open, had none
+    # config/model.py, is_prefix_caching_supported (0.33.0: 2239-2290): whether models with recurrent layers cache
+    # prefixes when nobody says
     "hybrid_prefix_caching": (("0.7.3", False), ("0.33.0", True)),
     # documentation of the releases: 7.0; CUDA 13 of the wheels from 0.20.0 compiles for 7.5 and newer only
     "minimum_compute_capability": (("0.7.3", "7.0"), ("0.20.0", "7.5")),

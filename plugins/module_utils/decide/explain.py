@@ -6,10 +6,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, kv_cache, memory
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import FEWER_SEQUENCES, LOAD_TOKENS, Option
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.pools import Pool
@@ -22,7 +22,9 @@ LEAST_CONTEXT = 1024
 # What a quantized copy weighs beside its bits: scales and zero points at a group size of 128.
 QUANTIZED_OVERHEAD = 1.04
 # Kinds of tensors that quantized checkpoints leave in 16 bits.
-NOT_QUANTIZED = frozenset(("embedding", "position_embedding", "lm_head", "norm", "router", "vision", "projector", "mtp"))
+NOT_QUANTIZED = frozenset(
+    ("embedding", "position_embedding", "lm_head", "norm", "router", "vision", "projector", "mtp")
+)
 MOST_ALTERNATIVES = 6
 # GPUs on one host, and hosts, that a remedy looks at.
 MOST_GPUS = 16
@@ -43,34 +45,29 @@ def quantized(model: Mapping[str, Any], bits: int) -> dict[str, Any]:
     return {**model, "weights": {**weights, "tensors": tensors}}
 
 
-def _fit(model: Mapping[str, Any], sizes: Sizes, instance: Instance, engine: Engine, pool: Pool) -> Optional[Fit]:
+def _fit(model: Mapping[str, Any], sizes: Sizes, instance: Instance, engine: Engine, pool: Pool) -> Fit | None:
     try:
-        found = memory.fit(
-            model, sizes, engine, gpu_of(pool, True), instance.max_model_len, instance.min_concurrency
-        )
+        found = memory.fit(model, sizes, engine, gpu_of(pool, True), instance.max_model_len, instance.min_concurrency)
     except kv_cache.Unknown:
         return None
     least = instance.max_model_len or LEAST_CONTEXT
     return found if found.account.kv_cache_gib > 0 and found.cache.longest >= least else None
 
 
-def _refused(
-    model: Mapping[str, Any], sizes: Sizes, instance: Instance, settings: Settings, engine: Engine, pool: Pool
-) -> bool:
-    broken = accepted.broken(model, sizes, engine, pool, instance)
+def _refused(model: Mapping[str, Any], sizes: Sizes, instance: Instance, settings: Settings, pool: Pool) -> bool:
+    broken = accepted.broken(model, sizes, settings.engine, pool, instance)
     return any(one.severity == "refuse" for one in broken)
 
 
-def _more_gpus(instance: Instance, model: Mapping[str, Any], settings: Settings, pool: Pool) -> Optional[Sizes]:
+def _more_gpus(instance: Instance, model: Mapping[str, Any], settings: Settings, pool: Pool) -> Sizes | None:
     """Return the smallest sizes that would hold the model on more GPUs of this kind, over several hosts if need be."""
-    engine = replace(settings.engine, max_num_seqs=min(settings.engine.max_num_seqs, 64))
     sizes = [Sizes(tensor, hosts) for hosts in range(1, MOST_HOSTS + 1) for tensor in range(1, MOST_GPUS + 1)]
     for tried in sorted(sizes, key=lambda one: (one.gpus, one.pipeline_parallel_size)):
         if tried.pipeline_parallel_size > 1 and tried.tensor_parallel_size < len(pool.devices):
             continue
-        if _fit(model, tried, instance, engine, pool) is None:
+        if _fit(model, tried, instance, settings.engine, pool) is None:
             continue
-        if not _refused(model, tried, instance, settings, engine, pool):
+        if not _refused(model, tried, instance, settings, pool):
             return tried
     return None
 
@@ -83,30 +80,42 @@ def _memory_remedies(
     if instance.max_model_len and LEAST_CONTEXT <= longest < instance.max_model_len:
         yield f"write max_model_len: {longest // 256 * 256 if longest > 4096 else longest} or less"
     sized = [option.sizes for option in options if option.fit]
+    yield from _fewer_sequences(instance, model, sized, pool, settings)
     bits = int((model.get("quantization_config") or {}).get("bits") or settings.engine.model_bytes * 8)
     for fewer in (8, 4):
         smaller = quantized(model, fewer)
         if fewer >= bits or not (model.get("weights") or {}).get("tensors"):
             continue
-        engine = replace(settings.engine, max_num_seqs=min(settings.engine.max_num_seqs, 64))
-        found = next((sizes for sizes in sized if _fit(smaller, sizes, instance, engine, pool)), None)
+        found = next((sizes for sizes in sized if _fit(smaller, sizes, instance, settings.engine, pool)), None)
         if found:
             kind = "FP8 or 8-bit" if fewer == 8 else "4-bit (AWQ, GPTQ)"
-            yield f"use a {kind} version of the model, which fits {_gpus(found.gpus)} of these"
+            yield f"use a {kind} version of the model, which fits {found.gpus} of these"
             break
     wider = _more_gpus(instance, model, settings, pool)
     if wider and wider.pipeline_parallel_size == 1 and wider.gpus > len(pool.devices):
         yield f"use a host with {wider.gpus} GPUs of this kind (tensor_parallel_size {wider.tensor_parallel_size})"
     elif wider and wider.pipeline_parallel_size > 1:
         yield (
-            f"spread it over {wider.pipeline_parallel_size} hosts with {wider.tensor_parallel_size} GPUs of this kind each ('nodes')"
+            f"spread it over {wider.pipeline_parallel_size} hosts with {wider.tensor_parallel_size} GPUs of this kind "
+            "each ('nodes')"
         )
     else:
         yield "use GPUs with more memory"
 
 
-def _gpus(count: int) -> str:
-    return "1" if count == 1 else f"{count}"
+def _fewer_sequences(
+    instance: Instance, model: Mapping[str, Any], sized: Sequence[Sizes], pool: Pool, settings: Settings
+) -> Iterator[str]:
+    for fewer in FEWER_SEQUENCES:
+        engine = replace(settings.engine, max_num_seqs=fewer)
+        if fewer >= settings.engine.max_num_seqs:
+            continue
+        if any(_fit(model, sizes, instance, engine, pool) for sizes in sized):
+            yield (
+                f"write max_num_seqs: {fewer} in place of {settings.engine.max_num_seqs}, which frees memory of the "
+                "sampler and of CUDA graphs"
+            )
+            return
 
 
 def refusal(
@@ -117,7 +126,7 @@ def refusal(
     if not with_fit:
         widest = options[-1]
         return Refused(str(widest.refusal), widest.rule or "refused", widest.remedies)
-    closest = max(with_fit, key=lambda option: (option.fit.cache.longest, option.fit.account.kv_cache_gib))  # type: ignore[union-attr]
+    closest = max(with_fit, key=_closeness)
     if closest.rule in ("memory_held", "utilization_too_high"):
         return Refused(str(closest.refusal), closest.rule, closest.remedies)
     return Refused(
@@ -125,6 +134,12 @@ def refusal(
         closest.rule,
         tuple(_memory_remedies(instance, model, options, pool, settings)),
     )
+
+
+def _closeness(option: Option) -> tuple[Any, ...]:
+    assert option.fit is not None
+    sizes = option.sizes
+    return option.fit.cache.longest, sizes.gpus, -sizes.pipeline_parallel_size, option.fit.account.kv_cache_gib
 
 
 def _sizes(sizes: Sizes) -> str:
@@ -141,39 +156,46 @@ def _sizes(sizes: Sizes) -> str:
 def reasons(instance: Instance, option: Option, replicas: int, settings: Settings, pool: Pool) -> list[str]:
     """Say why an option was taken, and what its memory account is."""
     sizes, fit, engine = option.sizes, option.fit, option.engine
-    assert fit is not None and engine is not None and option.place is not None
+    assert engine is not None and option.place is not None
     found = [_size_reason(instance, option)]
     if sizes.tensor_parallel_size > 1 and option.place.link:
         found.append(f"The ranks of a tensor parallel group talk over {_link(option.place.link)}.")
+    if fit is None:
+        return found
     if replicas > 1:
         found.append(
-            f"{replicas} replicas (data_parallel_size {replicas}) on the {_gpus(replicas * sizes.gpus)} free GPUs, behind one "
-            "port: for throughput, replicas do more than a wider engine."
+            f"{replicas} replicas (data_parallel_size {replicas}) on {replicas * sizes.gpus} GPUs behind one port: for "
+            "throughput, replicas do more than a wider engine."
         )
-    account = fit.account
-    counted = account.cuda_graphs_gib if engine.version.subtracts_cuda_graphs else 0.0
-    found.append(
-        f"Of the {account.budget_gib:.1f} GiB that vLLM may use of each GPU, weights take {account.weights_gib:.1f}, activation "
-        f"{account.activation_gib:.1f}, CUDA graphs {counted:.1f}, memory outside of PyTorch {account.non_torch_gib:.1f}; "
-        f"{account.kv_cache_gib:.1f} are left for the KV cache (predicted)."
-    )
+    found.append(_memory_reason(engine, fit.account))
     if math.isfinite(fit.cache.concurrency):
         found.append(
-            f"The KV cache holds {fit.cache.tokens} tokens: {fit.cache.concurrency:.2f} requests of {fit.max_model_len} tokens at once."
+            f"The KV cache holds {fit.cache.tokens} tokens: {fit.cache.concurrency:.2f} requests of "
+            f"{fit.max_model_len} tokens at once."
         )
     if engine.max_num_seqs < settings.engine.max_num_seqs:
         found.append(
-            f"max_num_seqs {engine.max_num_seqs} instead of {settings.engine.max_num_seqs}: what sampling and CUDA graphs take grows "
-            "with it, and here the KV cache needs it."
+            f"max_num_seqs {engine.max_num_seqs} instead of {settings.engine.max_num_seqs}: what sampling and CUDA "
+            "graphs take grows with it, and here the KV cache needs it."
         )
     if option.estimate:
         found.append(
-            f"Estimate: {option.estimate.decode_tokens_per_second:.0f} tokens per second for one request, "
-            f"{option.estimate.throughput_tokens_per_second:.0f} for {'each replica' if replicas > 1 else 'all'} at full load."
+            f"Estimate: {option.estimate.decode_tokens_per_second:.0f} tokens per second for one request alone, "
+            f"{option.estimate.throughput_tokens_per_second:.0f} for {'each replica' if replicas > 1 else 'all'} at full "
+            f"load with requests of {min(LOAD_TOKENS, fit.max_model_len)} tokens."
         )
     if pool.left_out:
         found.append(f"Not used: {'; '.join(pool.left_out)}.")
     return found
+
+
+def _memory_reason(engine: Engine, account: memory.Account) -> str:
+    graphs = account.cuda_graphs_gib if engine.version.subtracts_cuda_graphs else 0.0
+    return (
+        f"Of the {account.budget_gib:.1f} GiB that vLLM may use of each GPU, weights take {account.weights_gib:.1f}, "
+        f"activation {account.activation_gib:.1f}, CUDA graphs {graphs:.1f}, memory outside of PyTorch "
+        f"{account.non_torch_gib:.1f}; {account.kv_cache_gib:.1f} are left for the KV cache (predicted)."
+    )
 
 
 def _size_reason(instance: Instance, option: Option) -> str:
@@ -208,10 +230,17 @@ def warnings(instance: Instance, option: Option) -> list[str]:
     asked = instance.max_model_len
     if fit and asked and math.isfinite(fit.cache.concurrency) and fit.cache.longest < asked * (1 + CLOSE):
         found.append(
-            f"The KV cache holds max_model_len {asked} with less to spare than predictions are off by; it may turn out too "
-            "small when vLLM starts."
+            f"The KV cache holds max_model_len {asked} with less to spare than predictions are off by; it may turn out "
+            "too small when vLLM starts."
         )
     return found
+
+
+def capacity(cache: kv_cache.Cache) -> tuple[int | None, float | None]:
+    """Give tokens and concurrency as vLLM logs them; None each for a model without a KV cache."""
+    if math.isinf(cache.concurrency):
+        return None, None
+    return cache.tokens, round(cache.concurrency, 2)
 
 
 def account_of(fit: Fit) -> dict[str, float]:
@@ -224,19 +253,29 @@ def alternatives(options: Sequence[Option], taken: Option, objective: str) -> li
     others = [option for option in options if option.sizes != taken.sizes]
     near = sorted(
         others,
-        key=lambda option: (not option.works, option.fit is None, abs(option.sizes.gpus - taken.sizes.gpus), _order(option)),
+        key=lambda option: (
+            not option.works,
+            option.fit is None,
+            abs(option.sizes.gpus - taken.sizes.gpus),
+            _order(option),
+        ),
     )
     return [_alternative(option, taken, objective) for option in near[:MOST_ALTERNATIVES]]
 
 
 def _order(option: Option) -> tuple[Any, ...]:
     sizes = option.sizes
-    return sizes.pipeline_parallel_size, sizes.data_parallel_size, sizes.enable_expert_parallel, sizes.tensor_parallel_size
+    return (
+        sizes.pipeline_parallel_size,
+        sizes.data_parallel_size,
+        sizes.enable_expert_parallel,
+        sizes.tensor_parallel_size,
+    )
 
 
 def _alternative(option: Option, taken: Option, objective: str) -> dict[str, Any]:
     fit, sizes = option.fit, option.sizes
-    finite = fit is not None and math.isfinite(fit.cache.concurrency)
+    tokens, concurrency = capacity(fit.cache) if fit else (None, None)
     return {
         "tensor_parallel_size": sizes.tensor_parallel_size,
         "pipeline_parallel_size": sizes.pipeline_parallel_size,
@@ -244,8 +283,8 @@ def _alternative(option: Option, taken: Option, objective: str) -> dict[str, Any
         "enable_expert_parallel": sizes.enable_expert_parallel,
         "devices_count": sizes.gpus,
         "max_model_len": fit.max_model_len if fit else None,
-        "kv_cache_tokens": fit.cache.tokens if fit and finite else None,
-        "max_concurrency": round(fit.cache.concurrency, 2) if fit and finite else None,
+        "kv_cache_tokens": tokens,
+        "max_concurrency": concurrency,
         "memory": account_of(fit) if fit else None,
         "estimate": estimate_of(option),
         "why_not": option.refusal or _slower(option, taken, objective),
@@ -259,7 +298,8 @@ def _slower(option: Option, taken: Option, objective: str) -> str:
         return "gives no more for its GPUs"
     if objective == "latency":
         return (
-            f"a token takes {option.estimate.decode_ms:.1f} ms and {taken.estimate.decode_ms:.1f} ms in the layout taken (estimate)"
+            f"a token takes {option.estimate.decode_ms:.1f} ms, and {taken.estimate.decode_ms:.1f} ms in the layout "
+            "taken (estimate)"
         )
     return (
         f"{option.estimate.throughput_tokens_per_second:.0f} tokens per second and "
@@ -267,7 +307,7 @@ def _slower(option: Option, taken: Option, objective: str) -> str:
     )
 
 
-def estimate_of(option: Option) -> Optional[dict[str, Any]]:
+def estimate_of(option: Option) -> dict[str, Any] | None:
     """Give the estimate of speed as the report says it; None where the GPU is not known."""
     estimate = option.estimate
     if estimate is None:

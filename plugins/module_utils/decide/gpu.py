@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, choice, kv_cache, placement
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option, Place, Wish
@@ -30,7 +30,10 @@ NETWORK = "network"
 
 @dataclass(frozen=True)
 class Decision:
-    """How an instance runs: the option taken, what was tried beside it, its GPUs by host, replicas of the engine."""
+    """How an instance runs: the option taken, what was tried beside it, its GPUs by host.
+
+    ``replicas`` counts independent copies of the option, beyond its own data parallel size.
+    """
 
     option: Option
     options: tuple[Option, ...]
@@ -100,6 +103,7 @@ def _wish(instance: Instance, model: Mapping[str, Any], settings: Settings) -> W
         enable_expert_parallel=instance.enable_expert_parallel,
         decode_context_parallel_size=instance.decode_context_parallel_size or 1,
         may_lower_sequences=not settings.chosen_seqs,
+        sizes_written=bool(instance.tensor_parallel_size or instance.gpus != "auto"),
     )
 
 
@@ -110,10 +114,7 @@ def _on_pool(instance: Instance, model: Mapping[str, Any], ground: Ground, pool:
     settings = resolve(instance, model, pool, str(facts.get("accelerator")))
     wish = _wish(instance, model, settings)
     mixed_links = _has_fast_pairs(facts, pool)
-    if nodes > 1:
-        place = _across(ground)
-    else:
-        place = _inside(facts, pool, mixed_links)
+    place = _across(ground) if nodes > 1 else _inside(facts, pool, mixed_links)
 
     def check(sizes: Sizes, engine: Engine) -> Sequence[Broken]:
         where = place(sizes) if sizes.tensor_parallel_size > 2 else None
@@ -132,12 +133,12 @@ def _on_pool(instance: Instance, model: Mapping[str, Any], ground: Ground, pool:
             options.append(choice.evaluate(wish, sizes, settings.engine, gpu, place, check, pool.name or ""))
     if not options:
         raise _no_size(instance, most * nodes, exact)
-    best = choice.best(instance.objective, options) or choice.closest(options)
+    best = choice.best(wish, options) or choice.closest(options)
     devices = _devices(ground, best) if best.works else {}
     return Decision(best, tuple(options), pool, settings, devices, warnings=pool.warnings)
 
 
-def _no_size(instance: Instance, most: int, exact: Optional[int]) -> Refused:
+def _no_size(instance: Instance, most: int, exact: int | None) -> Refused:
     asked = {
         "tensor_parallel_size": instance.tensor_parallel_size,
         "pipeline_parallel_size": instance.pipeline_parallel_size,
@@ -167,7 +168,7 @@ def _has_fast_pairs(facts: Mapping[str, Any], pool: Pool) -> bool:
 
 
 def _inside(facts: Mapping[str, Any], pool: Pool, fast_pairs: bool) -> choice.Placing:
-    def place(sizes: Sizes) -> Optional[Place]:
+    def place(sizes: Sizes) -> Place | None:
         stages = sizes.pipeline_parallel_size * sizes.data_parallel_size
         if sizes.tensor_parallel_size * stages > len(pool.devices):
             return None
@@ -193,7 +194,7 @@ def _across(ground: Ground) -> choice.Placing:
     """Place an engine over all hosts, with equally many GPUs on each."""
     nodes = len(ground.facts)
 
-    def place(sizes: Sizes) -> Optional[Place]:
+    def place(sizes: Sizes) -> Place | None:
         each = sizes.gpus // nodes
         try:
             found = across_hosts(ground.facts, nodes, each, ground.taken)
@@ -204,7 +205,7 @@ def _across(ground: Ground) -> choice.Placing:
         link = NETWORK if spans else inside if sizes.tensor_parallel_size > 1 else "none"
         warnings = tuple(dict.fromkeys(text for host in found for text in host.group.warnings))
         devices = tuple(device for host in found for device in host.group.devices)
-        return Place(devices, link, link in (*FAST, "none"), spans, warnings, NETWORK)
+        return Place(devices, link, link in (*FAST, "none"), spans, warnings, NETWORK, True)
 
     return place
 
@@ -226,7 +227,12 @@ def _with_replicas(instance: Instance, model: Mapping[str, Any], ground: Ground,
     """
     best = found.option
     open_count = instance.gpus == "auto" and instance.data_parallel_size is None and ground.alone
-    if not open_count or instance.objective != "throughput" or len(ground.facts) > 1 or model.get("runner") == "pooling":
+    if (
+        not open_count
+        or instance.objective != "throughput"
+        or len(ground.facts) > 1
+        or model.get("runner") == "pooling"
+    ):
         return found
     count = len(found.pool.devices) // best.sizes.gpus
     if count < 2:
@@ -269,6 +275,6 @@ def _with_shared_experts(
     return replace(wider, options=found.options)
 
 
-def shared_utilization(instance: Instance) -> Optional[float]:
+def shared_utilization(instance: Instance) -> float | None:
     """Return the utilization of an instance that shares its GPUs, None for one that does not."""
     return float(option(instance, "gpu_memory_utilization") or 0) if instance.shared_gpus else None

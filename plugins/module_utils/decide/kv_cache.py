@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any
 
 # config/cache.py:185
 BLOCK_SIZE = 16
@@ -78,7 +78,7 @@ class Spec:
     kind: str
     block_size: int
     page: int
-    limit: Optional[int] = None
+    limit: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _indexer_token(entry: Mapping[str, Any]) -> int:
 
 
 def state_bytes(entry: Mapping[str, Any], options: CacheOptions) -> int:
-    """Bytes of the state of one recurrent layer for one request (model_executor/layers/mamba/mamba_utils.py:200-330)."""
+    """Bytes of the state of one recurrent layer for one request (layers/mamba/mamba_utils.py:200-330)."""
     ranks = options.tensor_parallel_size
     wide = dtype_bytes(str(entry.get("state_dtype"))) if entry.get("state_dtype") else options.model_bytes
     kind = entry["type"]
@@ -319,8 +319,8 @@ def sized(
 ) -> Cache:
     """Size the cache of an engine whose pipeline stages have the layers ``stages`` and ``available`` bytes each.
 
-    ``length`` is max_model_len, ``most`` the longest length worth looking for; ``longest`` of the answer is the one that
-    fits ``min_concurrency`` times. The poorest stage decides
+    ``length`` is max_model_len, ``most`` the longest length worth looking for; ``longest`` of the answer is the one
+    that fits ``min_concurrency`` times. The poorest stage decides
     (kv_cache_planning.py:1580-1595). A model without a cache has no limit: its tokens are 0 and its concurrency is
     infinite.
     """

@@ -3,30 +3,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Optional
+from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import cpu, explain, gpu, kv_cache
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance, argument_name
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, cpu, explain, gpu, kv_cache
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import arguments as instance_arguments
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.state import GPU_LOST, READY
 
 # What instances that share a GPU may take of it together: the rest is for what vLLM takes outside of its budget.
 SHARED_MOST = 0.95
-# vLLM's own default (config/parallel.py:317-328 of 0.33.0)
-MASTER_PORT = 29501
 
 
 @dataclass
 class Layout:
-    """How one instance runs. Sizes are counts of ranks; ``devices`` are GPU indexes on this host, empty without GPUs."""
+    """How one instance runs. Sizes are counts of ranks; ``devices`` are GPU indexes on this host."""
 
     name: str
     unit: str
     model: str
-    model_source: Optional[str]
+    model_source: str | None
     origin: str
     revision: str
     host: str
@@ -40,18 +38,18 @@ class Layout:
     node_rank: int = 0
     devices: list[int] = field(default_factory=list)
     start_after: list[str] = field(default_factory=list)
-    dtype: Optional[str] = None
-    max_model_len: Optional[int] = None
-    memory: Optional[dict[str, float]] = None
-    kv_cache_tokens: Optional[int] = None
-    max_concurrency: Optional[float] = None
-    estimate: Optional[dict[str, Any]] = None
+    dtype: str | None = None
+    max_model_len: int | None = None
+    memory: dict[str, float] | None = None
+    kv_cache_tokens: int | None = None
+    max_concurrency: float | None = None
+    estimate: dict[str, Any] | None = None
     serve_args: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     alternatives: list[dict[str, Any]] = field(default_factory=list)
-    rejected: Optional[dict[str, Any]] = None
+    rejected: dict[str, Any] | None = None
 
     def reject(self, refused: Refused) -> None:
         """Turn the layout into a refusal."""
@@ -70,7 +68,7 @@ class Free:
     taken: dict[str, set[int]] = field(default_factory=dict)
     shared: dict[str, dict[int, list[tuple[str, float]]]] = field(default_factory=dict)
 
-    def closed_to(self, host: str, utilization: Optional[float]) -> set[int]:
+    def closed_to(self, host: str, utilization: float | None) -> set[int]:
         """Return the GPUs that an instance cannot have; ``utilization`` is what it wants of a shared one, or None."""
         closed = set(self.taken.get(host, ()))
         for device, holders in self.shared.get(host, {}).items():
@@ -79,7 +77,7 @@ class Free:
                 closed.add(device)
         return closed
 
-    def give(self, host: str, devices: Collection[int], name: str, utilization: Optional[float]) -> list[str]:
+    def give(self, host: str, devices: Collection[int], name: str, utilization: float | None) -> list[str]:
         """Give GPUs away; returns the names of the instances that already share them."""
         if utilization is None:
             self.taken.setdefault(host, set()).update(devices)
@@ -105,27 +103,33 @@ def _plain_arguments(instance: Instance, revision: str) -> dict[str, Any]:
         "host": instance.host,
         "port": instance.port,
         "revision": revision if instance.origin == "hub" else None,
-        **instance.arguments(),
+        **instance_arguments(instance),
     }
-    arguments.update({argument_name(key): value for key, value in (instance.extra_args or {}).items()})
     return {key: value for key, value in arguments.items() if value is not None}
 
 
 def _on_cpu(layout: Layout, instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any], peers: int) -> None:
+    refused = next((one for one in accepted.on_cpu(model, instance) if one.severity == "refuse"), None)
+    if refused:
+        raise Refused(refused.reason, refused.rule_id, refused.remedies)
     found = cpu.plan(instance, model, facts, peers)
     layout.environment["VLLM_CPU_OMP_THREADS_BIND"] = found.threads_bind
     layout.serve_args["kv-cache-memory-bytes"] = int(found.kv_cache_gib * 1024**3)
     layout.max_model_len = instance.max_model_len or model.get("max_model_len")
     layout.dtype = model.get("dtype") if instance.dtype == "auto" else instance.dtype
-    if found.cache and math.isfinite(found.cache.concurrency):
-        layout.kv_cache_tokens = found.cache.tokens
-        layout.max_concurrency = round(found.cache.concurrency, 2)
+    if found.cache:
+        layout.kv_cache_tokens, layout.max_concurrency = explain.capacity(found.cache)
     layout.reasons.extend(found.reasons)
     layout.warnings.extend(found.warnings)
 
 
 def _on_gpus(
-    layout: Layout, instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Mapping[str, Any]], free: Free, alone: bool
+    layout: Layout,
+    instance: Instance,
+    model: Mapping[str, Any],
+    facts: Mapping[str, Mapping[str, Any]],
+    free: Free,
+    alone: bool,
 ) -> None:
     share = gpu.shared_utilization(instance)
     taken = {host: free.closed_to(host, share) for host in facts}
@@ -137,23 +141,21 @@ def _on_gpus(
             "unknown",
             ("name a model whose config.json says it, or write model_config and weights_bytes",),
         ) from None
-    option, fit, engine = found.option, found.option.fit, found.option.engine
-    assert fit is not None and engine is not None
+    option, fit = found.option, found.option.fit
     sizes = option.sizes
     layout.tensor_parallel_size = sizes.tensor_parallel_size
     layout.pipeline_parallel_size = sizes.pipeline_parallel_size
-    layout.data_parallel_size = sizes.data_parallel_size
+    layout.data_parallel_size = sizes.data_parallel_size * found.replicas
     layout.enable_expert_parallel = sizes.enable_expert_parallel
     layout.nodes = [{"host": host, "devices": list(devices)} for host, devices in found.devices.items()]
     layout.devices = list(found.devices[next(iter(facts))])
     for host, devices in found.devices.items():
         layout.start_after.extend(free.give(host, devices, instance.name, share))
     layout.dtype = found.settings.dtype
-    layout.max_model_len = fit.max_model_len
-    layout.memory = explain.account_of(fit)
-    if math.isfinite(fit.cache.concurrency):
-        layout.kv_cache_tokens = fit.cache.tokens
-        layout.max_concurrency = round(fit.cache.concurrency, 2)
+    layout.max_model_len = fit.max_model_len if fit else instance.max_model_len or model.get("max_model_len")
+    if fit:
+        layout.memory = explain.account_of(fit)
+        layout.kv_cache_tokens, layout.max_concurrency = explain.capacity(fit.cache)
     layout.estimate = explain.estimate_of(option)
     layout.reasons.extend(explain.reasons(instance, option, found.replicas, found.settings, found.pool))
     layout.warnings.extend(found.warnings)
@@ -164,26 +166,23 @@ def _on_gpus(
 
 def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any], found: gpu.Decision) -> None:
     option, engine, settings = found.option, found.option.engine, found.settings
-    assert option.fit is not None and engine is not None
+    assert engine is not None
     arguments = layout.serve_args
     if layout.data_parallel_size > 1:
         arguments["data-parallel-size"] = layout.data_parallel_size
     if layout.enable_expert_parallel:
         arguments["enable-expert-parallel"] = True
-    if not instance.max_model_len and layout.max_model_len != model.get("max_model_len"):
+    if option.fit and not instance.max_model_len and layout.max_model_len != model.get("max_model_len"):
         arguments["max-model-len"] = layout.max_model_len
         layout.reasons.append(
-            f"max_model_len {layout.max_model_len} instead of the model's {model.get('max_model_len')}: the longest that fits."
+            f"max_model_len {layout.max_model_len} instead of the model's {model.get('max_model_len')}: the longest "
+            "that fits with a little to spare."
         )
     if engine.max_num_seqs != settings.engine.max_num_seqs:
         arguments["max-num-seqs"] = engine.max_num_seqs
     if instance.dtype == "auto" and settings.dtype == "float16" and model.get("dtype") != "float16":
         arguments["dtype"] = "float16"
-        layout.reasons.append(
-            f"float16, because compute capability {found.pool.compute_capability} has no bfloat16."
-        )
-    if engine.kv_cache_memory_bytes:
-        arguments["kv-cache-memory-bytes"] = engine.kv_cache_memory_bytes
+        layout.reasons.append(f"float16, because compute capability {found.pool.compute_capability} has no bfloat16.")
     # nvidia-smi's order; CUDA's own default is fastest first.
     layout.environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if len(layout.nodes) == 1:
@@ -201,7 +200,7 @@ def _for_node(layout: Layout, instance: Instance, rank: int) -> None:
             "nnodes": len(layout.nodes),
             "node-rank": rank,
             "master-addr": layout.nodes[0]["host"],
-            "master-port": instance.master_port or MASTER_PORT,
+            "master-port": instance.master_port,
         }
     )
     if rank:
@@ -297,7 +296,7 @@ def layouts(
     facts: Mapping[str, Any],
     models: Mapping[str, Mapping[str, Any]],
     host: str = "localhost",
-    free: Optional[Free] = None,
+    free: Free | None = None,
 ) -> list[dict[str, Any]]:
     """Decide a layout for every instance of one host, in order; earlier instances choose their GPUs first.
 

@@ -2,15 +2,14 @@
 """The numbers of the memory account that no source code says: they were measured, and can be corrected.
 
 Each row holds from vLLM release ``since`` to below ``until``, for ``ranks`` (tensor parallel size, from and to) and
-GPUs of a compute capability from ``capability`` to ``below``. The first row that fits counts. Logs named here are public ones that
-print every part of the account (DEBUG level), read on 2026-11-23.
+GPUs of a compute capability from ``capability`` to ``below``. The first row that fits counts. Logs named here are
+public ones that print every part of the account (DEBUG level), read on 2026-11-23.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Optional
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import profile_of
 
@@ -31,7 +30,7 @@ class Measured:
     ranks: tuple[int, int] = (1, 1024)
     capability: float = 0.0
     below: float = 99.0
-    runner: Optional[int] = None
+    runner: int | None = None
 
 
 TABLE: Sequence[Measured] = (
@@ -44,28 +43,57 @@ TABLE: Sequence[Measured] = (
     Measured("sampler", 14.5, "bytes per logit", H100_LOGS + ", within 0.03 GiB of 21 of them"),
     # What a profile run holds beside hidden states, logits and expert workspaces.
     Measured("profile", 0.04, "GiB", H100_LOGS),
-    # A vision tower's own dummy pass.
+    # What a vision tower's dummy pass leaves.
     Measured("vision", 0.14, "GiB", "Kimi-VL-A3B and Mistral-Small-3.1 of the " + H100_LOGS),
     # What loading leaves beside the weights: communication buffers with several ranks, buffers of MLA layers.
     Measured("loaded", 0.01, "GiB", H100_LOGS, ranks=(1, 1)),
     Measured("loaded", 0.09, "GiB", H100_LOGS + " (Qwen2.5-72B, Kimi-Dev-72B, Qwen3-32B)"),
     Measured("loaded_mla", 0.17, "GiB", "DeepSeek-V2-Lite and Kimi-VL-A3B of the " + H100_LOGS),
-    # Memory outside of PyTorch that grows while vLLM profiles: kernels, cuBLAS, and with several ranks the buffers of the
-    # fused all-reduce.
+    # Memory outside of PyTorch that grows while vLLM profiles: kernels, cuBLAS, and with several ranks the buffers of
+    # the fused all-reduce.
     Measured("non_torch", 0.13, "GiB", SWEEP, until=(0, 18), ranks=(1, 1)),
-    Measured("non_torch", 0.56, "GiB", "Qwen3-32B on 2 x H100, vLLM 0.11", until=(0, 18), ranks=(2, 3), capability=9.0, below=11.0),
-    Measured("non_torch", 2.33, "GiB", "Qwen3-32B on 8 x H100, vLLM 0.10", until=(0, 18), ranks=(8, 1024), capability=9.0, below=11.0),
-    Measured("non_torch", 1.2, "GiB", "between those of 2 and 8 ranks", until=(0, 18), ranks=(4, 7), capability=9.0, below=11.0),
+    Measured(
+        "non_torch",
+        0.56,
+        "GiB",
+        "Qwen3-32B on 2 x H100, vLLM 0.11",
+        until=(0, 12),
+        ranks=(2, 3),
+        capability=9.0,
+        below=11.0,
+    ),
+    Measured(
+        "non_torch",
+        2.33,
+        "GiB",
+        "Qwen3-32B on 8 x H100, vLLM 0.10",
+        until=(0, 12),
+        ranks=(8, 1024),
+        capability=9.0,
+        below=11.0,
+    ),
+    Measured(
+        "non_torch",
+        1.2,
+        "GiB",
+        "between those of 2 and 8 ranks",
+        until=(0, 12),
+        ranks=(4, 7),
+        capability=9.0,
+        below=11.0,
+    ),
     Measured("non_torch", 0.25, "GiB", H100_LOGS, ranks=(1, 1)),
-    Measured("non_torch", 2.08, "GiB", H100_LOGS, since=(0, 18), ranks=(2, 3), capability=9.0, below=11.0),
-    Measured("non_torch", 2.21, "GiB", H100_LOGS, since=(0, 18), ranks=(4, 1024), capability=9.0, below=11.0),
+    Measured("non_torch", 2.08, "GiB", H100_LOGS, since=(0, 12), ranks=(2, 3), capability=9.0, below=11.0),
+    Measured("non_torch", 2.21, "GiB", H100_LOGS, since=(0, 12), ranks=(4, 1024), capability=9.0, below=11.0),
     Measured("non_torch", 0.25, "GiB", "Qwen2-7B on 2 x A100, vLLM 0.10.1.1"),
     # CUDA graphs: a part for each layer at 51 captured batch sizes, more where experts are captured.
     Measured("graphs", 0.32, "GiB", H100_LOGS + ", the estimate that vLLM subtracts since 0.21"),
     Measured("graphs_per_layer", 0.0165, "GiB", H100_LOGS + ", likewise"),
     # Outside of the account, before vLLM looks at the free memory: CUDA context, with several ranks NCCL's buffers.
     # Less on GPUs of 24 GiB, where a utilization of 0.98 was seen to start.
-    Measured("context", 2.01, "GiB", H100_LOGS + ": 79.19 in all, 77.18 free", ranks=(2, 1024), capability=9.0, below=11.0),
+    Measured(
+        "context", 2.01, "GiB", H100_LOGS + ": 79.19 in all, 77.18 free", ranks=(2, 1024), capability=9.0, below=11.0
+    ),
     Measured("context", 0.51, "GiB", H100_LOGS + ": 79.19 in all, 78.68 free", capability=9.0, below=11.0),
     Measured("context", 0.3, "GiB", "what is left at the utilizations that started on other GPUs"),
     # What MXFP4 models take after the KV cache was sized.
@@ -86,9 +114,10 @@ RESERVED_MIB: Sequence[tuple[str, int, str]] = (
     ("RTX 5080", 462, "15.47 GiB in vLLM logs of 16303 MiB"),
 )
 RESERVED_OTHER_MIB = 480
+# GPUs that share the host's memory print no total: what CUDA sees of it, in MiB.
+UNIFIED_MIB: Sequence[tuple[str, int, str]] = (("GB10", 124549, "121.63 GiB in vLLM logs of DGX Spark"),)
 # Logs of one product differ by this much (79.18 to 79.25 GiB for an H100).
 CLOSE_MIB = 128
-
 
 
 def release(version: str) -> tuple[int, int]:
@@ -103,7 +132,7 @@ def number(
     ranks: int = 1,
     capability: float = 9.0,
     runner: int = 2,
-    corrections: Optional[Mapping[str, float]] = None,
+    corrections: Mapping[str, float] | None = None,
 ) -> float:
     """Look up a measured number for a release, a tensor parallel size and a compute capability.
 
@@ -130,7 +159,12 @@ def table(corrections: Mapping[str, float]) -> list[Measured]:
     return [replace(row, value=corrections[row.name]) if row.name in corrections else row for row in TABLE]
 
 
-def visible_mib(name: Optional[str], total_mib: float, reserved_mib: Optional[float] = None) -> float:
+def unified_mib(name: str | None) -> int | None:
+    """Memory in MiB that CUDA sees of a GPU without memory of its own; None for other GPUs."""
+    return next((size for part, size, _ in UNIFIED_MIB if part in (name or "")), None)
+
+
+def visible_mib(name: str | None, total_mib: float, reserved_mib: float | None = None) -> float:
     """Memory that CUDA sees of a GPU, in MiB, from what nvidia-smi prints as total and, where it does, as reserved.
 
     A total that is what CUDA sees already, as vLLM's log prints it, is known by the product's own total and kept.

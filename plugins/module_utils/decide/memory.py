@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The memory account of one engine, as vLLM will draw it up when it starts. Pure; sizes are GiB unless named otherwise.
 
-    budget     = memory that CUDA sees x gpu_memory_utilization        v1/worker/utils.py:716-772 of vLLM 0.33.0
-    KV cache   = budget - weights - activation - CUDA graphs - outside of PyTorch     v1/worker/gpu_worker.py:641-820
+budget     = memory that CUDA sees x gpu_memory_utilization        v1/worker/utils.py:716-772 of vLLM 0.33.0
+KV cache   = budget - weights - activation - CUDA graphs - outside of PyTorch     v1/worker/gpu_worker.py:641-820
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache, measured, sharding
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_versions import EngineVersion
@@ -21,6 +21,14 @@ GIB = 1024**3
 MIB_PER_GIB = 1024
 # envs.py: VLLM_FUSED_MOE_CHUNK_SIZE; more tokens go through the experts in several passes
 EXPERT_CHUNK = 16384
+# Model types whose pictures may have 16 megapixels, in patches of 16 x 16 (models/qwen2_vl.py, qwen3_vl.py); a log of
+# Qwen3.5-27B at max_num_seqs 1 is within 0.12 GiB.
+LARGE_PICTURES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5")
+PATCHES = 65536
+# A length that is chosen for what fits leaves this share of the KV cache, since predictions are off by it at times,
+# and is a multiple of LENGTH_STEP tokens.
+SPARED = 0.05
+LENGTH_STEP = 256
 # v1/worker/workspace.py came with this release: what experts take is kept, not freed with the forward pass
 EXPERT_WORKSPACE_KEPT = "0.13.0"
 # Batch sizes that are captured: 1, 2, 4, each 8 to 256 and each 16 to 512 (config/vllm.py:2398-2470)
@@ -55,7 +63,7 @@ class Engine:
     block_size: int = kv_cache.BLOCK_SIZE
     enforce_eager: bool = False
     prefix_caching: bool = True
-    kv_cache_memory_bytes: Optional[int] = None
+    kv_cache_memory_bytes: int | None = None
     model_runner: int = 2
     hybrid_manager: bool = True
     corrections: Mapping[str, float] = field(default_factory=dict)
@@ -140,6 +148,15 @@ def _forward(model: Mapping[str, Any], sizes: Sizes, engine: Engine) -> float:
     return engine.max_num_batched_tokens * (3 * inner / sizes.tensor_parallel_size + 2 * hidden) * engine.model_bytes
 
 
+def _vision_tower(model: Mapping[str, Any], sizes: Sizes) -> float:
+    """Bytes that a vision tower holds while it encodes the largest picture, before the language model runs."""
+    tower = model.get("vision") or {}
+    if not str(model.get("model_type")).startswith(LARGE_PICTURES):
+        return 0
+    hidden, inner = int(tower.get("hidden_size") or 0), int(tower.get("intermediate_size") or 0)
+    return PATCHES * (2 * inner / sizes.tensor_parallel_size + 3 * hidden) * 2
+
+
 def _activation(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, first: bool, last: bool) -> float:
     """GiB that a profile run at max_num_batched_tokens takes beside the weights."""
     hidden = int(model.get("hidden_size") or 0)
@@ -149,6 +166,8 @@ def _activation(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu
         sequences = min(engine.max_num_seqs, engine.max_num_batched_tokens)
         sampler = engine.number("sampler", sizes, gpu) * sequences * int(model.get("vocab_size") or 0)
     workspace = _expert_workspace(model, sizes, engine)
+    if first:
+        sampler = max(sampler, _vision_tower(model, sizes))
     if engine.version.at_least(EXPERT_WORKSPACE_KEPT):
         peak = max(_forward(model, sizes, engine), sampler) + held + workspace
     else:
@@ -204,7 +223,7 @@ def fit(
     sizes: Sizes,
     engine: Engine,
     gpu: Gpu,
-    length: Optional[int],
+    length: int | None,
     min_concurrency: float = 1.0,
 ) -> Fit:
     """Size an engine for ``length`` tokens, or for the longest up to the model's own when it is None.
@@ -223,8 +242,10 @@ def fit(
     wanted = length or top
     most = max(top, wanted)
     sized = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency)
-    if length is None and 0 < sized.longest < wanted:
-        wanted = sized.longest
+    if length is None:
+        spared = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency * (1 + SPARED))
+        wanted = spared.longest // LENGTH_STEP * LENGTH_STEP or spared.longest if spared.longest < wanted else wanted
+    if length is None and wanted:
         sized = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency)
     return Fit(_poorest(ranks, groups, cut), sized, wanted, tuple(ranks))
 
@@ -235,9 +256,7 @@ def rest_gib(engine: Engine, account: Account) -> float:
     return account.activation_gib + account.non_torch_gib + graphs
 
 
-def start_problem(
-    model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, account: Account
-) -> Optional[Refused]:
+def start_problem(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, account: Account) -> Refused | None:
     """Say what keeps vLLM from starting although the account adds up; None when nothing does.
 
     Others may hold memory that the budget counts on (v1/worker/utils.py:757-766), and what vLLM takes outside of the
@@ -260,8 +279,8 @@ def start_problem(
     if engine.kv_cache_memory_bytes is None and outside < late:
         most = math.floor((1 - late / gpu.memory_gib) * 100) / 100
         return Refused(
-            f"a gpu_memory_utilization of {engine.gpu_memory_utilization:g} leaves {outside:.1f} GiB of a GPU, and vLLM "
-            f"takes about {late:.1f} GiB outside of that budget",
+            f"a gpu_memory_utilization of {engine.gpu_memory_utilization:g} leaves {outside:.1f} GiB of a GPU, and "
+            f"vLLM takes about {late:.1f} GiB outside of that budget",
             "utilization_too_high",
             (f"write gpu_memory_utilization: {most:g} or less",),
         )

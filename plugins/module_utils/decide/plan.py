@@ -13,8 +13,6 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances imp
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 
 HostInput = Mapping[str, Any]
-# Fields that say how a model is read, which is done before anything is decided.
-READING_FIELDS = ("model_config", "weights_bytes", "weights_index")
 MODEL_ROOT = "/var/lib/vllm/models"
 
 
@@ -34,7 +32,9 @@ def plan_hosts(hosts: Mapping[str, HostInput]) -> dict[str, dict[str, Any]]:
     for host, given in hosts.items():
         own = [one for one in wanted[host] if not one.nodes]
         taken = sorted(free.taken.get(host, ()))
-        key = json.dumps([given["gpu_facts"], given["models"], given["model_facts"], _defaults(given), taken], sort_keys=True)
+        key = json.dumps(
+            [given["gpu_facts"], given["models"], given["model_facts"], _defaults(given), taken], sort_keys=True
+        )
         if key not in known:
             left = layout.Free({"": set(taken)})
             known[key] = json.dumps(layout.layouts(own, given["gpu_facts"], given["model_facts"], "", left))

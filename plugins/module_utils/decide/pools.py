@@ -31,8 +31,8 @@ class Pool:
     """Free GPUs of one kind, by index, ascending.
 
     Memory is that of one GPU in MiB; ``memory_free_mib`` is that of the poorest one, counting what vLLM itself
-    holds now as free, and None where it is not known; ``memory_reserved_mib`` is what the driver keeps. ``left_out`` says which GPUs of the host are not in any
-    pool and why.
+    holds now as free, and None where it is not known; ``memory_reserved_mib`` is what the driver keeps.
+    ``left_out`` says which GPUs of the host are not in any pool and why.
     """
 
     devices: tuple[int, ...]

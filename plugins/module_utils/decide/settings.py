@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine_versions, kv_cache, measured
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance, argument_name
@@ -37,7 +37,10 @@ def capability_of(pool: Pool) -> float:
 def gpu_of(pool: Pool, fast_links: bool) -> Gpu:
     """Say what the poorest GPU of a pool offers. Raises :class:`kv_cache.Unknown` without a memory size."""
     if not pool.memory_total_mib:
-        raise kv_cache.Unknown("the memory of the GPUs")
+        unified = measured.unified_mib(pool.name)
+        if not unified:
+            raise kv_cache.Unknown("the memory of the GPUs")
+        return Gpu(unified / MIB_PER_GIB, unified / MIB_PER_GIB, capability_of(pool), fast_links)
     visible = measured.visible_mib(pool.name, pool.memory_total_mib, pool.memory_reserved_mib)
     held = pool.memory_total_mib - (pool.memory_free_mib or pool.memory_total_mib) - (pool.memory_reserved_mib or 0)
     return Gpu(
@@ -49,7 +52,7 @@ def gpu_of(pool: Pool, fast_links: bool) -> Gpu:
     )
 
 
-def computed_dtype(asked: str, stored: Optional[str], capability: float) -> str:
+def computed_dtype(asked: str, stored: str | None, capability: float) -> str:
     """Name the type that weights and activations have (config/model.py:2423-2464, platforms/cuda.py:257-266)."""
     if asked != "auto":
         return "float16" if asked == "half" else asked
@@ -96,20 +99,17 @@ def _model_runner(
 
 
 def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerator: str, ranks: int = 1) -> Settings:
-    """Resolve an entry's settings for a kind of GPU. ``ranks`` are those of one engine (batch defaults depend on them)."""
+    """Resolve an entry's settings for a kind of GPU; ``ranks`` of one engine, which defaults may depend on."""
     version = engine_versions.of(instance.engine_version)
     tokens, sequences = engine_versions.default_batch(
-        version.version, pool.name, pool.memory_total_mib, accelerator=accelerator, world_size=ranks
+        version.version, pool.name, pool.memory_total_mib or measured.unified_mib(pool.name), accelerator, ranks
     )
     dtype = computed_dtype(instance.dtype, model.get("dtype"), capability_of(pool))
     model_bytes = kv_cache.dtype_bytes(dtype)
     tokens = option(instance, "max_num_batched_tokens") or tokens
-    kv_memory = instance.kv_cache_memory_gib
     engine = Engine(
         version=version,
-        gpu_memory_utilization=float(
-            option(instance, "gpu_memory_utilization") or version.gpu_memory_utilization
-        ),
+        gpu_memory_utilization=float(option(instance, "gpu_memory_utilization") or version.gpu_memory_utilization),
         max_num_batched_tokens=int(tokens),
         max_num_seqs=min(int(option(instance, "max_num_seqs") or sequences), int(tokens)),
         model_bytes=model_bytes,
@@ -119,6 +119,6 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
         prefix_caching=bool(option(instance, "enable_prefix_caching", version.hybrid_prefix_caching)),
         model_runner=_model_runner(version, instance, model, accelerator),
         hybrid_manager=not option(instance, "disable_hybrid_kv_cache_manager", False),
-        kv_cache_memory_bytes=int(kv_memory * 1024**3) if kv_memory else option(instance, "kv_cache_memory_bytes"),
+        kv_cache_memory_bytes=instance.kv_cache_bytes,
     )
     return Settings(engine, dtype, option(instance, "max_num_seqs") is not None)

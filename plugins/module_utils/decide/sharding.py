@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.constraints import VOCABULARY_PADDING
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules_heads import VOCABULARY_PADDING
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
 
 Share = Callable[[Mapping[str, Any], Sizes], float]

@@ -1,13 +1,23 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Read a model's configuration and weight sizes from the Hugging Face Hub, through huggingface_hub."""
+"""Read a model's configuration, weight headers and weight sizes from the Hugging Face Hub, through huggingface_hub.
+
+huggingface_hub finds the token itself (``HF_TOKEN``, ``HF_TOKEN_PATH``, or the file that ``hf auth login`` writes);
+it is never looked at here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model
+
+# Seconds to wait for the hub to send the header of one file.
+HEADER_TIMEOUT = 20
+UNAUTHORIZED = 401
 
 
 def read(name: str, revision: str) -> dict[str, Any]:
@@ -16,8 +26,66 @@ def read(name: str, revision: str) -> dict[str, Any]:
     Raises :class:`InputError` with a sentence when huggingface_hub is missing, when the hub cannot be reached or
     refuses, and when the model has no config.json or no weights.
     """
+    with _sentences(name, revision):
+        from huggingface_hub import HfApi
+
+        info = HfApi().model_info(name, revision=revision, files_metadata=True)
+        commit = str(info.sha)
+        sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
+        config = model.parse_config(_text(name, "config.json", commit), f"config.json of {name}")
+        files = _small_files(name, commit, sizes, config)
+        names = model.weight_files(sizes)
+        if not names:
+            raise InputError(f"The hub model {name} has no weights ({', '.join(model.WEIGHTS)}); choose another model.")
+    headers, warnings = _headers(name, commit, names)
+    found = model.facts(config, model.weight_bytes(sizes), headers, files)
+    return {**found, "warnings": warnings + model.notes(names) + found["warnings"], "revision": commit}
+
+
+def _text(name: str, file: str, commit: str) -> str:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(name, file, revision=commit)).read_text(encoding="utf-8", errors="replace")
+
+
+def _small_files(name: str, commit: str, sizes: Mapping[str, int], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Fetch the files beside config.json that say something it does not."""
+    found: dict[str, Any] = {}
+    for file in model.FILES:
+        if file in sizes and model.needed(file, config, found):
+            found.update(model.small_file(file, _text(name, file, commit), f"{file} of {name}"))
+    return found
+
+
+def _headers(name: str, commit: str, names: list[str]) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
+    """Read the headers of all safetensors files, several at a time; None when that does not work."""
+    if not names[0].endswith(".safetensors"):
+        return None, []
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (  # type: ignore[attr-defined,unused-ignore]
+        HTTPError,
+        NotASafetensorsRepoError,
+        SafetensorsParsingError,
+    )
+
     try:
-        from huggingface_hub import HfApi, hf_hub_download
+        metadata = HfApi().get_safetensors_metadata(name, revision=commit, timeout=HEADER_TIMEOUT)
+    except (HTTPError, OSError, NotASafetensorsRepoError, SafetensorsParsingError) as error:
+        return None, [
+            f"The headers of the weights of {name} could not be read ({_first_line(error)}), so the bytes of each kind "
+            "of weight are computed from config.json and fitted to the size of the files."
+        ]
+    return {
+        tensor: {"dtype": info.dtype, "shape": list(info.shape)}
+        for file in metadata.files_metadata.values()
+        for tensor, info in file.tensors.items()
+    }, []
+
+
+@contextmanager
+def _sentences(name: str, revision: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises into sentences for the one who wrote the model's name."""
+    try:
         from huggingface_hub.errors import (  # type: ignore[attr-defined,unused-ignore]
             GatedRepoError,
             HFValidationError,
@@ -32,14 +100,17 @@ def read(name: str, revision: str) -> dict[str, Any]:
             "install this collection's requirements.txt on the control node."
         ) from error
     try:
-        info = HfApi().model_info(name, revision=revision, files_metadata=True)
-        sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
-        config_file = hf_hub_download(name, "config.json", revision=info.sha)
+        yield
     except GatedRepoError as error:
-        raise InputError(f"The hub model {name} is gated: accept its licence on the hub, and log in.") from error
+        raise InputError(_gated(name)) from error
     except RevisionNotFoundError as error:
         raise InputError(f"The hub model {name} has no revision '{revision}'; correct 'revision'.") from error
     except RepositoryNotFoundError as error:
+        if _status(error) == UNAUTHORIZED and _has_token():
+            raise InputError(
+                f"The hub does not accept the token that was used for {name}: it is wrong, expired, or without access "
+                "to this model; correct HF_TOKEN, or unset it for a public model."
+            ) from error
         raise InputError(
             f"The hub has no model {name}, or it is private; correct 'model' (a path begins with /)."
         ) from error
@@ -50,15 +121,42 @@ def read(name: str, revision: str) -> dict[str, Any]:
             f"{name} is neither an absolute path nor a hub id such as Qwen/Qwen3-8B; correct 'model'."
         ) from error
     except (HTTPError, OSError) as error:
-        # What huggingface_hub raises in the end is often only that its cache does not have the file either.
-        cause = error.__cause__ or error
-        first_line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        if _status(error) == UNAUTHORIZED:
+            raise InputError(
+                f"The hub does not accept the token that was used for {name}; correct HF_TOKEN, or unset it for a "
+                "public model."
+            ) from error
         raise InputError(
-            f"The hub could not be asked about {name} ({first_line}); check the way from the control node to the hub, "
-            "or name a folder in 'model' or 'model_source'."
+            f"The hub could not be asked about {name} ({_first_line(error.__cause__ or error)}); check the way from "
+            "the control node to the hub, or name a folder in 'model' or 'model_source'."
         ) from error
-    config = model.parse_config(Path(config_file).read_text(encoding="utf-8"), f"config.json of {name}")
-    size = model.weight_bytes(sizes)
-    if size is not None:
-        return {**model.facts(config, size), "revision": info.sha}
-    raise InputError(f"The hub model {name} has no weights ({', '.join(model.WEIGHTS)}); choose another model.")
+
+
+def _gated(name: str) -> str:
+    if _has_token():
+        return (
+            f"The hub model {name} is gated, and the token in use has no access to it: accept its licence on the hub "
+            "with the account of that token, and wait where its owner has to approve."
+        )
+    return (
+        f"The hub model {name} is gated: accept its licence on the hub, and give a token of that account as HF_TOKEN "
+        "or in the file that HF_TOKEN_PATH names."
+    )
+
+
+def _has_token() -> bool:
+    from huggingface_hub import get_token
+
+    return bool(get_token())
+
+
+def _status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _first_line(error: BaseException) -> str:
+    # What huggingface_hub raises in the end is often only that its cache does not have the file either.
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import json
 from collections.abc import Mapping
@@ -31,7 +32,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_parts 
 # What vLLM can load, best first; the first kind that is there is the one that it reads.
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 # Names of small files beside config.json that are read too.
-QUANTIZATION_FILES = model_quantization.FILES
+FILES = (*model_quantization.FILES, *model_runner.FILES)
 
 
 def facts(
@@ -44,21 +45,23 @@ def facts(
 
     ``config`` is the content of config.json; ``weight_bytes`` the size of the weight files or None when unknown;
     ``headers`` maps the names of all tensors to ``{"dtype", "shape"}`` (then the bytes of each kind are exact);
-    ``quantization_files`` maps names of ``QUANTIZATION_FILES`` to their content. What is not known is None, except
+    ``quantization_files`` maps names of ``FILES`` to their content. What is not known is None, except
     that absent KV heads mean as many as attention heads, as vLLM reads it.
     """
+    files = quantization_files or {}
     text = TextConfig(config)
     layers = stack(text)
-    quantization = model_quantization.read(config, text, quantization_files)
-    pooling = model_runner.runner(text) == "pooling"
+    quantization = model_quantization.read(config, text, files)
+    pooling = model_runner.runner(text, files) == "pooling"
     parts = checkpoint(text, layers, pooling)
     warnings = list(layers.warnings)
     return {
         **_numbers(text),
+        "max_model_len": model_runner.longest(text, files),
         "layers": layers.runs(),
         "attention": layers.attention,
         "vision": model_vision.summary(text),
-        **model_runner.facts(text),
+        **model_runner.facts(text, files),
         "quantization": quantization.method if quantization else None,
         "quantization_config": quantization.public(parts) if quantization else None,
         "weight_bytes": weight_bytes,
@@ -74,12 +77,12 @@ def _numbers(text: TextConfig) -> dict[str, Any]:
         **result,
         "num_layers": text.num_layers,
         "num_kv_heads": text.num_kv_heads,
-        "head_dim": text.head_dim,
+        # with MLA the size of a cached entry, as vLLM's get_head_size (model_arch_config_convertor.py:79-118)
+        "head_dim": _latent(text) if mla else text.head_dim,
         "head_dim_v": text.alias("v_head_dim") or text.head_dim,
         "architectures": text.architectures,
         "model_type": text.root.get("model_type"),
         "mla": mla,
-        "max_model_len": text.derived_length(),
         "default_max_model_len": text.default_length(),
         "rope_scaling": text.rope_scaling,
         "dtype": text.dtype,
@@ -91,6 +94,11 @@ def _numbers(text: TextConfig) -> dict[str, Any]:
         "num_mtp_layers": num_mtp_layers(text),
         "is_moe": bool(text.alias("num_experts")),
     }
+
+
+def _latent(text: TextConfig) -> int | None:
+    rank, rope = text.alias("kv_lora_rank"), text.alias("qk_rope_head_dim")
+    return rank + rope if rank and rope else text.head_dim
 
 
 def _weights(
@@ -206,13 +214,35 @@ def _headers(path: Path, names: list[str]) -> tuple[dict[str, dict[str, Any]] | 
 
 
 def beside(path: Path) -> dict[str, Any]:
-    """Read the quantization files of a folder; what cannot be read is left out."""
-    found = {}
-    for name in QUANTIZATION_FILES:
+    """Read the small files of a folder that say more about the model.
+
+    Raises :class:`InputError` for a quantization file that is not JSON; other files that are not are left out.
+    """
+    found: dict[str, Any] = {}
+    for name in FILES:
         file = path / name
         if file.is_file():
-            found[name] = parse_config(file.read_text(encoding="utf-8", errors="replace"), str(file))
+            found.update(small_file(name, file.read_text(encoding="utf-8", errors="replace"), str(file)))
     return found
+
+
+def needed(name: str, config: Mapping[str, Any], known: Mapping[str, Any]) -> bool:
+    """Whether one of ``FILES`` can change what is said of a model; ``known`` is what was read of them before."""
+    text = TextConfig(config)
+    if name in model_quantization.FILES:
+        return not model_quantization.raw_config(config, text, known)
+    if name == "modules.json":
+        return True
+    return model_runner.runner(text, known) == "pooling"
+
+
+def small_file(name: str, text: str, place: str) -> dict[str, Any]:
+    """Read the text of one of ``FILES``, as {name: content}; ``place`` names it in the sentence of an InputError."""
+    if name in model_quantization.FILES:
+        return {name: parse_config(text, place)}
+    with contextlib.suppress(ValueError):
+        return {name: json.loads(text)}
+    return {}
 
 
 def notes(names: list[str]) -> list[str]:

@@ -5,12 +5,19 @@ from __future__ import annotations
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model_deepseek_v4, model_gemma
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model_modules as modules
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import TextConfig, listing
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import (
+    MOST_LAYERS,
+    TextConfig,
+    listing,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_layers import Layer, Stack
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_parts import Part, Parts
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_traits import Traits, traits
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_vision import vision
 
+# Layers for multi-token prediction that the configuration does not speak of (config/speculative.py:821-843 of vLLM;
+# Qwen3-Next's checkpoints hold one).
+UNWRITTEN_MTP = {"mimo_v2_flash": 3, "qwen3_next": 1}
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta"})
 
 
@@ -106,9 +113,7 @@ def num_mtp_layers(text: TextConfig) -> int:
     if text.model_type.startswith("minimax"):
         return 0
     written = text.number("num_nextn_predict_layers", "mtp_num_hidden_layers")
-    if written is None and text.model_type == "qwen3_next":
-        return 1
-    return written or 0
+    return min(written, MOST_LAYERS) if written is not None else UNWRITTEN_MTP.get(text.model_type, 0)
 
 
 def mtp(text: TextConfig, stack: Stack) -> list[Part]:
@@ -126,7 +131,7 @@ def mtp(text: TextConfig, stack: Stack) -> list[Part]:
             parts.add(layer_parts(text, stack, layer, len(stack.layers) - 1, prefix))
         parts.matrix("mtp", f"{prefix}eh_proj", hidden, 2 * hidden)
         parts.vector("mtp", f"{prefix}norms", 3 * hidden)
-        if text.model_type in ("deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa"):
+        if text.model_type in ("deepseek_v3", "deepseek_v32", "kimi_k2"):
             table = (text.alias("vocab_size") or 0) * hidden
             parts.vector("mtp", f"{prefix}embed_tokens", table)
             parts.vector("mtp", f"{prefix}shared_head.head", table)
@@ -138,13 +143,21 @@ def _own_stack(text: TextConfig) -> bool:
 
 
 def _mtp_blocks(text: TextConfig, stack: Stack) -> list[Layer]:
-    """The decoder layers of one step: like the last layer with attention, or as Nemotron-H lists them."""
-    attention: str | None = None
-    for layer in stack.layers:
-        kind = stack.attention[layer.attention]["type"] if layer.attention else ""
-        if kind in ("full", "mla"):
-            attention = layer.attention
+    """The decoder layers of one step: like the last layer with attention, or as the family has it."""
     if text.model_type == "nemotron_h":
-        return [Layer(attention, None), Layer(None, "moe")]
-    dense = text.model_type == "mimo_v2_flash"
-    return [Layer(attention or stack.layers[-1].attention, "dense" if dense else stack.layers[-1].feed_forward)]
+        return [Layer(_last(stack, "full"), None), Layer(None, "moe")]
+    if text.model_type == "mimo_v2_flash":
+        # models/mimo_v2_mtp.py: a window, and no experts
+        return [Layer(_last(stack, "sliding"), "dense")]
+    if text.model_type.startswith("step3p"):
+        return [Layer(_last(stack, "full"), "dense")]
+    return [Layer(_last(stack, "full", "mla"), stack.layers[-1].feed_forward)]
+
+
+def _last(stack: Stack, *types: str) -> str | None:
+    """The key of the last layer with one of the types of attention, one with an indexer before one without."""
+    keys = [layer.attention for layer in stack.layers if layer.attention is not None]
+    fitting = [key for key in keys if stack.attention[key]["type"] in types]
+    indexed = [key for key in fitting if stack.attention[key].get("index_head_dim")]
+    found = indexed or fitting or keys
+    return found[-1] if found else None

@@ -67,6 +67,8 @@ MLA_TYPES = frozenset(
         "pangu_ultra_moe", "bailing_hybrid", "hy_v4",
     }
 )  # fmt: skip
+# No model has more layers; a larger number is a slip of the pen.
+MOST_LAYERS = 10_000
 # Numbers that configurations of these families nest one level deeper.
 INNER = ("attn_config", "ffn_config")
 
@@ -150,15 +152,13 @@ class TextConfig:
     @property
     def num_layers(self) -> int | None:
         """Number of layers; a list with an entry per layer counts where no number is written."""
-        if self.model_type == "longcat_flash":
-            return self.number("num_layers")
-        found = self.alias("num_layers")
+        found = self.number("num_layers") if self.model_type == "longcat_flash" else self.alias("num_layers")
         if found is None:
             pattern = self.own.get("hybrid_override_pattern")
             found = len(listing(self.own.get("layers_block_type"))) or (
                 len(pattern) if isinstance(pattern, str) else None
             )
-        return found or None
+        return found if found and found <= MOST_LAYERS else None
 
     @property
     def num_kv_heads(self) -> int | None:

@@ -233,11 +233,11 @@ def experts(text: TextConfig, prefix: str) -> list[Part]:
         parts.matrix("other", f"{block}.fc2_latent_proj", hidden, latent)
         if text.flag("latent_moe_use_norm"):
             parts.vector("norm", f"{block}.routed_expert_norm", latent)
-    name = f"{family.experts}.0."
+    gate, up, down = (f"{family.experts}.0.{name}" for name in family.expert_names)
     if family.gated:
-        parts.matrix("expert_gate_up", f"{name}gate_proj", size, width, bias, count)
-    parts.matrix("expert_gate_up", f"{name}up_proj", size, width, bias, count)
-    parts.matrix("expert_down", f"{name}down_proj", width, size, bias, count)
+        parts.matrix("expert_gate_up", gate, size, width, bias, count)
+    parts.matrix("expert_gate_up", up, size, width, bias, count)
+    parts.matrix("expert_down", down, width, size, bias, count)
     shared = shared_expert_size(text)
     if shared:
         if family.gated:

@@ -48,6 +48,7 @@ class Quantization:
     targeted: list[tuple[Patterns, Scheme]] = field(default_factory=list)
     patterns: Patterns = field(default_factory=lambda: Patterns(()))
     experts: Scheme | None = None
+    draft_experts: Scheme | None = None
 
     def scheme(self, part: Part, kind: str = "") -> Scheme | None:
         """Return how a module is quantized, or None when it is not. ``kind`` stands in for the part's own."""
@@ -61,7 +62,7 @@ class Quantization:
         if self.patterns.meant(part.name):
             return None
         if self.experts is not None and ".experts." in part.name:
-            return self.experts
+            return self.draft_experts if self.draft_experts and part.name.startswith("mtp.") else self.experts
         for patterns, scheme in self.targeted:
             if patterns.meant(part.name):
                 return scheme
@@ -178,10 +179,12 @@ def _fp8(raw: Mapping[str, Any], method: str, text: TextConfig) -> Quantization:
     if text.model_type.startswith("deepseek_v4"):
         # models/deepseek_v4/quant_config.py: the experts' type is a setting of the model, MXFP4 unless written
         nvfp4 = raw.get("moe_quant_algo") == "NVFP4"
-        four_bit = Scheme("nvfp4", 4, group=16, static=True) if nvfp4 else Scheme("mxfp4", 4, group=32)
+        published = Scheme("mxfp4", 4, group=32)
+        four_bit = Scheme("nvfp4", 4, group=16, static=True) if nvfp4 else published
         result.experts = four_bit if text.value("expert_dtype", "fp4") == "fp4" else None
         if nvfp4:
-            result.patterns, result.ignored = Patterns(()), []
+            # What it leaves out stays as it was published: FP8, and MXFP4 for the experts of the MTP layer.
+            result.patterns, result.ignored, result.draft_experts = Patterns(()), [], published
     return result
 
 

@@ -3,9 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import TextConfig, mapping
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import (
+    TextConfig,
+    listing,
+    mapping,
+    whole,
+)
+
+# Where sentence-transformers writes a length of its own (transformers_utils/config.py:1110-1170)
+SENTENCE_FILES = ("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_xlm-roberta_config.json")
+# Files beside config.json that this module reads
+FILES = ("modules.json", "tokenizer_config.json", *SENTENCE_FILES)
 
 # Generative architectures whose classes do not implement SupportsPP (model_executor/models, static reading).
 WITHOUT_PIPELINE = frozenset(
@@ -42,16 +53,40 @@ POOLING_ENDS = ("ForTextEncoding", "EmbeddingModel", "ForSequenceClassification"
                 "ForRanking", "ForJointSchema", "_ColBERT", "Model")  # fmt: skip
 
 
-def runner(text: TextConfig) -> str:
-    """Return "generate" or "pooling", as vLLM's ``--runner auto`` does by the architecture's name."""
+def runner(text: TextConfig, files: Mapping[str, Any]) -> str:
+    """Return "generate" or "pooling", as vLLM's ``--runner auto`` does (config/model.py:1283-1305).
+
+    ``files`` is the content of small files beside config.json: a modules.json with pooling makes a model of any
+    architecture pool; else the architecture's name decides.
+    """
+    for one in listing(files.get("modules.json")):
+        if str(mapping(one).get("type")).endswith(".Pooling"):
+            return "pooling"
     name = text.architectures[0] if text.architectures else ""
     return "pooling" if name.endswith(POOLING_ENDS) and name not in GENERATING_MODELS else "generate"
 
 
-def facts(text: TextConfig) -> dict[str, Any]:
-    """Return the facts ``runner``, ``multimodal`` and ``supports_pipeline``."""
+def longest(text: TextConfig, files: Mapping[str, Any]) -> int | None:
+    """Return the longest sequence in tokens, None when nothing says it.
+
+    Encoders take less than their configuration when their tokenizer or sentence-transformers says so
+    (config/model.py:2137-2165, 2583-2589, 2634-2636).
+    """
+    length = text.derived_length()
+    if runner(text, files) != "pooling":
+        return length
+    limit = whole(mapping(files.get("tokenizer_config.json")).get("model_max_length"))
+    if text.value("position_embedding_type") == "absolute" and limit and length:
+        length = min(length, limit)
+    for name in SENTENCE_FILES:
+        length = whole(mapping(files.get(name)).get("max_seq_length")) or length
+    return length
+
+
+def facts(text: TextConfig, files: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts ``runner``, ``multimodal`` and ``supports_pipeline``; ``files`` as for :func:`runner`."""
     names = text.architectures
-    found = runner(text)
+    found = runner(text, files)
     parts = any(mapping(text.root.get(key)) for key in ("vision_config", "audio_config"))
     named = any(name.endswith("ForConditionalGeneration") or name in MULTIMODAL for name in names)
     return {

@@ -66,7 +66,7 @@ def stored(scheme: Scheme, rows: int, columns: int) -> list[Tensor]:
         return [("u8", rows * _up(columns, 2)), ("u8", rows * _up(columns, 32))]
     if scheme.name == "nvfp4":
         return [("u8", rows * _up(columns, 2)), ("f8", rows * _up(columns, 16)), ("f32", 1), *extra]
-    per_word = 32 // scheme.bits if scheme.bits else 1
+    per_word = max(1, 32 // scheme.bits)
     if scheme.name == "packed":
         zeros: list[Tensor] = [("i32", _up(rows, per_word) * groups)] if scheme.zero_point else []
         order: list[Tensor] = [("i32", columns)] if scheme.desc_act else []

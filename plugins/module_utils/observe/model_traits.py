@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import TextConfig
 
@@ -16,7 +16,8 @@ class Traits:
     ``norms`` is the number of norms per layer with attention and feed-forward part; ``norm_bias`` whether norms have a
     bias; ``qkv_bias``, ``output_bias``, ``mlp_bias`` and ``head_bias`` are False or True, or the name of the setting
     that says it; ``gated`` whether the feed-forward part has a gate; ``qk_norm`` "head" (one size for all heads),
-    "each" (one per head) or None; ``attention``, ``mlp`` and ``experts`` are the names of the modules.
+    "all" or "each" (one per head) or None; ``attention``, ``mlp``, ``experts`` and ``shared_expert`` are the names of
+    the modules, ``expert_names`` those of an expert's gate, up and down projection.
     """
 
     norms: int = 2
@@ -31,8 +32,10 @@ class Traits:
     mlp: str = "mlp"
     experts: str = "mlp.experts"
     shared_expert: str = "mlp.shared_experts"
+    expert_names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
 
 
+_W = ("w1", "w3", "w2")
 _QWEN2 = Traits(qkv_bias=True, output_bias=False)
 _QWEN3 = Traits(qk_norm="head")
 _QWEN_MOE = Traits(qk_norm="head", shared_expert="mlp.shared_expert")
@@ -76,18 +79,26 @@ FAMILIES: Mapping[str, Traits] = {
     "glm4": Traits(norms=4, output_bias=False),
     "glm4_moe": Traits(output_bias=False),
     "mimo": Traits(output_bias=False),
-    "mixtral": Traits(experts="block_sparse_moe.experts"),
-    "minimax_m2": Traits(qk_norm="all", experts="block_sparse_moe.experts"),
+    "mixtral": Traits(experts="block_sparse_moe.experts", expert_names=_W),
+    "minimax_m2": Traits(qk_norm="all", experts="block_sparse_moe.experts", expert_names=_W),
     "minimax_m3": Traits(
-        qk_norm="head", experts="block_sparse_moe.experts", shared_expert="block_sparse_moe.shared_experts"
+        qk_norm="head",
+        experts="block_sparse_moe.experts",
+        shared_expert="block_sparse_moe.shared_experts",
+        expert_names=_W,
     ),
     "minimax_m3_vl": Traits(
-        qk_norm="head", experts="block_sparse_moe.experts", shared_expert="block_sparse_moe.shared_experts"
+        qk_norm="head",
+        experts="block_sparse_moe.experts",
+        shared_expert="block_sparse_moe.shared_experts",
+        expert_names=_W,
     ),
     "llama4_text": Traits(
         mlp="feed_forward", experts="feed_forward.experts", shared_expert="feed_forward.shared_expert"
     ),
-    "kimi_linear": Traits(experts="block_sparse_moe.experts", shared_expert="block_sparse_moe.shared_experts"),
+    "kimi_linear": Traits(
+        experts="block_sparse_moe.experts", shared_expert="block_sparse_moe.shared_experts", expert_names=_W
+    ),
     "step3p5": Traits(qk_norm="head", experts="moe", shared_expert="share_expert"),
     "step3p7": Traits(qk_norm="head", experts="moe", shared_expert="share_expert"),
     "gpt2": _ENCODER,
@@ -100,15 +111,17 @@ FAMILIES: Mapping[str, Traits] = {
     "exaone4": Traits(qk_norm="head"),
 }
 
+# Families with a switch for their norms of queries and keys, and where it stands when it is not written.
+_QK_NORM_DEFAULT: Mapping[str, bool] = {"cohere": False, "minimax_m2": True, "minimax_m3": True, "minimax_m3_vl": True}
+
 
 def traits(text: TextConfig) -> Traits:
     """Return the traits of a model's family; Llama's for one that is not known."""
     found = FAMILIES.get(text.model_type, FAMILIES["llama"])
-    if text.model_type == "minimax_m3_vl" or not text.flag("use_qk_norm", default=True):
-        switched_off = text.model_type in ("cohere", "minimax_m2", "minimax_m3")
-        return Traits(**{**found.__dict__, "qk_norm": None}) if switched_off else found
-    if text.model_type == "glm4_moe" and text.flag("use_qk_norm"):
-        return Traits(**{**found.__dict__, "qk_norm": "head"})
+    if text.model_type == "glm4_moe":
+        return replace(found, qk_norm="head" if text.flag("use_qk_norm") else None)
+    if text.model_type in _QK_NORM_DEFAULT and not text.flag("use_qk_norm", _QK_NORM_DEFAULT[text.model_type]):
+        return replace(found, qk_norm=None)
     return found
 
 

@@ -171,6 +171,19 @@ def _llama4(parts: Parts, tower: Tower) -> None:
     parts.vector("projector", "multi_modal_projector", output * tower.text_hidden)
 
 
+def _minimax_m3(parts: Parts, tower: Tower) -> None:
+    """models/minimax_m3/common/vision_tower.py: a projector, then an MLP over merged patches."""
+    hidden, text = tower.hidden, tower.text_hidden
+    merge = mapping(tower.config.get("img_token_compression_config"))
+    frames, side = whole(merge.get("temporal_patch_size")) or 2, whole(merge.get("spatial_merge_size")) or 2
+    table = 3 * frames * tower.patch**2 * hidden + 2 * hidden
+    parts.vector("vision", "tower", table + tower.layers * _block(tower, True, True, 2 * hidden))
+    middle = tower.number("projection_dim") or text
+    projector = hidden * middle + middle + middle * text + text
+    merger = side * side * text * text + text + text * text + text
+    parts.vector("projector", "multi_modal_projector", projector + merger)
+
+
 def _gemma4(parts: Parts, tower: Tower) -> None:
     hidden, head_dim = tower.hidden, tower.number("head_dim")
     table = 3 * tower.patch**2 * hidden + 2 * tower.number("position_embedding_size") * hidden
@@ -194,4 +207,5 @@ TOWERS: Mapping[str, Callable[[Parts, Tower], None]] = {
     "kimi_k3": _kimi_k3,
     "llama4": _llama4,
     "gemma4": _gemma4,
+    "minimax_m3_vl": _minimax_m3,
 }

@@ -27,13 +27,17 @@ LOADED_ELEMENT_BYTES = 2
 CREDIBLE = (0.5, 2.0)
 # Safetensors files are a little longer than their tensors: one header each.
 SAME = 0.001
+_MISSING: Mapping[str, str] = {
+    "mtp": "By their size the files hold no layers for multi-token prediction, although the configuration names some.",
+    "lm_head": "By their size the files hold no output head: the model makes embeddings and cannot generate.",
+}
 
 
 @dataclass
 class Entry:
     """The sum of all weights of one kind in layers of one kind; ``file_bytes`` as stored, ``loaded`` as vLLM holds it.
 
-    ``scalable`` is what of the loaded bytes stretches when the size of the files is known.
+    ``elements`` counts stored elements, scales included.
     """
 
     kind: str
@@ -90,17 +94,12 @@ def _count(entry: Entry, part: Part, quantization: Quantization | None, width: f
 def fitted(entries: Sequence[Entry], total: int, tied_head: int) -> tuple[list[Entry], list[str]]:
     """Stretch the kinds that are quantized until the sum is ``total``, the bytes of the weight files.
 
-    ``tied_head`` is the bytes of an output head that the files may hold although the input table serves as one; it is
-    left out of the sum when it explains the difference. Returns the entries and sentences about what was found.
+    ``tied_head`` is the bytes that a stored output head would have although the input table serves as one. Files that
+    hold such a head, or no layers for multi-token prediction, or no output head, are recognized by their size.
+    Returns the entries, and sentences about what was found.
     """
-    warnings: list[str] = []
+    entries, total, warnings = _recognized(list(entries), total, tied_head)
     whole = sum(entry.file_bytes for entry in entries)
-    if tied_head and abs(whole + tied_head - total) < abs(whole - total) / 2:
-        warnings.append(
-            f"The files hold an output head of {tied_head / 1024**3:.2f} GiB although the input table is the head; "
-            "vLLM does not load it."
-        )
-        total -= tied_head
     stretched = [entry for entry in entries if entry.kind in QUANTIZABLE] or list(entries)
     part = sum(entry.file_bytes for entry in stretched)
     factor = (total - (whole - part)) / part if part else 1.0
@@ -111,6 +110,24 @@ def fitted(entries: Sequence[Entry], total: int, tied_head: int) -> tuple[list[E
         )
         stretched, factor = list(entries), total / max(whole, 1)
     return [_stretched(entry, factor) if entry in stretched else entry for entry in entries], warnings
+
+
+def _recognized(entries: list[Entry], total: int, tied_head: int) -> tuple[list[Entry], int, list[str]]:
+    """Find what the files hold more or less than the configuration says, where that explains their size."""
+    whole = sum(entry.file_bytes for entry in entries)
+    if abs(whole - total) <= whole * SAME:
+        return entries, total, []
+    if tied_head and abs(whole + tied_head - total) <= whole * SAME:
+        said = (
+            f"The files hold an output head of {tied_head / 1024**3:.2f} GiB although the input table is the head; "
+            "vLLM does not load it."
+        )
+        return entries, total - tied_head, [said]
+    for kind, said in _MISSING.items():
+        size = sum(entry.file_bytes for entry in entries if entry.kind == kind)
+        if size and abs(whole - size - total) <= whole * SAME:
+            return [entry for entry in entries if entry.kind != kind], total, [said]
+    return entries, total, []
 
 
 def _stretched(entry: Entry, factor: float) -> Entry:

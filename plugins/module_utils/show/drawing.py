@@ -11,14 +11,16 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.show.geometry import
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show.markup import Markup, tag
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show.ranks import Place
 
-_LONGEST_NAME = 13
-_RIGHT = geometry.WIDTH - LEFT
+# Longer names are cut; those above the second number are squeezed into the box.
+_LONGEST_NAME, _LONGEST_AT_EASE = 14, 10
 # With these every GPU reaches every other the same way: a bus says it, lines would hide it.
 _BUS: Mapping[Any, str] = {
     "nvswitch": "NVSwitch",
     "nvlink_full": "NVLink, each GPU to each",
     "xgmi": "Infinity Fabric, each GPU to each",
 }
+# The part of a GPU's box that has its number.
+_HEAD = 24
 _ONE_SWITCH = frozenset(("PIX", "PXB"))
 
 
@@ -33,24 +35,23 @@ def drawing(gpu_facts: Mapping[str, Any], places: Mapping[int, Sequence[Place]],
     matrix, bus = gpu_facts.get("link_matrix"), _BUS.get(gpu_facts.get("interconnect"))
     plan = geometry.plan(devices, matrix, bool(bus))
     spots = plan.spots()
-    parts = [_frame(box) for box in plan.boxes if box.node is not None]
+    parts = [_frame(box, plan.right) for box in plan.boxes if box.node is not None]
     parts.extend(_rails(plan, bus, matrix))
     if matrix and not bus:
         parts.extend(_bonds(matrix, spots))
     parts.extend(
         _gpu(devices[member], spot, places.get(devices[member]["index"], ())) for member, spot in sorted(spots.items())
     )
-    box = f"0 0 {geometry.WIDTH} {plan.height}"
-    return tag("svg", tag("title", title), *parts, class_="host", viewBox=box, role="img")
+    size = f"0 0 {plan.width} {plan.height}"
+    widest = f"max-width:{plan.width}px"
+    return tag("svg", tag("title", title), *parts, class_="host", viewBox=size, style=widest, role="img")
 
 
-def _frame(box: geometry.Box) -> Markup:
-    return tag(
-        "g",
-        tag("rect", x=1, y=box.top, width=geometry.WIDTH - 2, height=box.bottom - box.top, rx=8),
-        tag("text", f"NUMA node {box.node}", x=LEFT, y=box.top + 17),
-        class_="numa",
-    )
+def _frame(box: geometry.Box, right: int) -> Markup:
+    # the label stands between the first two GPUs, clear of the lines that leave their middles
+    label = tag("text", f"NUMA node {box.node}", x=geometry.right(0) + geometry.GAP // 2, y=box.top + 17)
+    frame = tag("rect", x=1, y=box.top, width=right + LEFT - 2, height=box.bottom - box.top, rx=8)
+    return tag("g", frame, label, class_="numa")
 
 
 def _rails(plan: geometry.Plan, bus: str | None, matrix: Any) -> Iterable[Markup]:
@@ -65,7 +66,7 @@ def _rails(plan: geometry.Plan, bus: str | None, matrix: Any) -> Iterable[Markup
             yield from _stems(row, row.rail, kind)
     if bus:
         for top in tops:
-            yield _rail(LEFT, _RIGHT, top, bus, kind)
+            yield _rail(LEFT, plan.right, top, bus, kind)
         return
     for row in plan.rows:
         if row.rail is not None:
@@ -75,14 +76,14 @@ def _rails(plan: geometry.Plan, bus: str | None, matrix: Any) -> Iterable[Markup
 def _stems(row: geometry.Row, rail: int, kind: str) -> Iterable[Markup]:
     begin, end = (row.top + GPU_HEIGHT, rail) if rail > row.top else (rail + RAIL, row.top)
     for place in range(len(row.members)):
-        middle = _left(place) + GPU_WIDTH // 2
+        middle = geometry.left(place) + GPU_WIDTH // 2
         yield tag("path", d=f"M{middle} {begin}V{end}", class_=f"stem {kind}")
 
 
 def _pcie(row: geometry.Row, rail: int, matrix: Any) -> Iterable[Markup]:
     """The PCIe below a row: a piece for each switch, or one for all that meet at the host's bridges."""
     if matrix is None:
-        yield _rail(LEFT, _right(len(row.members) - 1), rail, "links unknown", "rail unknown")
+        yield _rail(LEFT, geometry.right(len(row.members) - 1), rail, "links unknown", "rail unknown")
         return
     pieces: list[list[int]] = []
     for place, member in enumerate(row.members):
@@ -92,11 +93,17 @@ def _pcie(row: geometry.Row, rail: int, matrix: Any) -> Iterable[Markup]:
         else:
             pieces.append([place])
     if all(len(piece) == 1 for piece in pieces):
-        yield _rail(LEFT, _right(len(row.members) - 1), rail, "PCIe", "rail")
+        yield _rail(LEFT, geometry.right(len(row.members) - 1), rail, "PCIe", "rail")
         return
-    yield tag("path", d=f"M{LEFT} {rail + RAIL // 2}H{_right(len(row.members) - 1)}", class_="spine")
+    yield tag("path", d=f"M{LEFT} {rail + RAIL // 2}H{geometry.right(len(row.members) - 1)}", class_="spine")
     for piece in pieces:
-        yield _rail(_left(piece[0]), _right(piece[-1]), rail, "PCIe switch" if len(piece) > 1 else "PCIe", "rail")
+        yield _rail(
+            geometry.left(piece[0]),
+            geometry.right(piece[-1]),
+            rail,
+            "PCIe switch" if len(piece) > 1 else "PCIe",
+            "rail",
+        )
 
 
 def _rail(left: int, right: int, top: int, label: str, kind: str) -> Markup:
@@ -134,9 +141,11 @@ def _gpu(device: Mapping[str, Any], spot: tuple[int, int], places: Sequence[Plac
     if not places:
         parts.append(tag("rect", x=left, y=top, width=GPU_WIDTH, height=GPU_HEIGHT, rx=6, class_="empty"))
         parts.append(tag("text", _why_empty(device), x=left + 10, y=top + 44, class_="quiet"))
-    for number, place in enumerate(places):
-        height = GPU_HEIGHT // len(places)
-        parts.append(_share(place, left, top + number * height, height, alone=len(places) == 1))
+    if len(places) == 1:
+        parts.append(_whole(places[0], left, top))
+    for number, place in enumerate(places if len(places) > 1 else ()):
+        height = (GPU_HEIGHT - _HEAD) // len(places)
+        parts.append(_share(place, left, top + _HEAD + number * height, height))
     parts.append(tag("rect", x=left, y=top, width=GPU_WIDTH, height=GPU_HEIGHT, rx=6, class_="edge"))
     index = str(device["index"])
     parts.append(tag("text", f"GPU {index}", x=left + 10, y=top + 18, class_="index"))
@@ -146,32 +155,42 @@ def _gpu(device: Mapping[str, Any], spot: tuple[int, int], places: Sequence[Plac
     return tag("g", title, *parts, class_="gpu", data_gpu=index)
 
 
-def _share(place: Place, left: int, top: int, height: int, alone: bool) -> Markup:
-    """The part of a GPU that belongs to one instance."""
-    letter = words.letter(place.number)
-    name = place.name if len(place.name) <= _LONGEST_NAME else f"{place.name[: _LONGEST_NAME - 1]}…"
-    parts = [
-        tag("rect", x=left, y=top, width=GPU_WIDTH, height=height, rx=6, class_="fill"),
-        tag("rect", x=left, y=top, width=5, height=height, rx=2, class_="stripe"),
-        tag("text", letter, x=left + GPU_WIDTH - 10, y=top + 18, class_="letter"),
-    ]
-    if alone:
-        parts.append(tag("text", name, x=left + 10, y=top + 40, class_="name"))
-        parts.append(tag("text", place.rank, x=left + 10, y=top + 58, class_="quiet") if place.rank else Markup(""))
-    else:
-        parts.append(tag("text", name, x=left + 10, y=top + height - 6, class_="quiet"))
+def _whole(place: Place, left: int, top: int) -> Markup:
+    """A GPU that one instance has to itself."""
+    name = _short(place.name)
+    squeezed = GPU_WIDTH - 18 if len(name) > _LONGEST_AT_EASE else None
+    adjusted = "spacingAndGlyphs" if squeezed else None
+    return _colored(
+        place,
+        tag("rect", x=left, y=top, width=GPU_WIDTH, height=GPU_HEIGHT, rx=6, class_="fill"),
+        tag("rect", x=left, y=top, width=5, height=GPU_HEIGHT, rx=2, class_="stripe"),
+        tag("text", words.letter(place.number), x=left + GPU_WIDTH - 10, y=top + 18, class_="letter"),
+        tag("text", name, x=left + 10, y=top + 42, class_="name", textLength=squeezed, lengthAdjust=adjusted),
+        tag("text", place.rank, x=left + 10, y=top + 60, class_="quiet"),
+    )
+
+
+def _share(place: Place, left: int, top: int, height: int) -> Markup:
+    """The part of a shared GPU that one instance has."""
+    line = top + height // 2 + 4
+    return _colored(
+        place,
+        tag("rect", x=left, y=top, width=GPU_WIDTH, height=height, class_="fill"),
+        tag("rect", x=left, y=top, width=5, height=height, class_="stripe"),
+        tag("text", words.letter(place.number), x=left + GPU_WIDTH - 10, y=line, class_="letter"),
+        tag("text", _short(place.name), x=left + 10, y=line, class_="quiet"),
+    )
+
+
+def _colored(place: Place, *parts: Markup) -> Markup:
     return tag("g", *parts, class_=f"on {words.hue(place.number)}", data_instance=place.name)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def _why_empty(device: Mapping[str, Any]) -> str:
     if device.get("mig_devices"):
         return "cut by MIG"
     return "lost" if device.get("lost") else "free"
-
-
-def _left(place: int) -> int:
-    return LEFT + place * (GPU_WIDTH + geometry.GAP)
-
-
-def _right(place: int) -> int:
-    return _left(place) + GPU_WIDTH

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Units of the drawing's viewBox.
-WIDTH = 520
-GPU_WIDTH, GPU_HEIGHT, GAP = 98, 72, 32
+# Units of the drawing's viewBox; they are pixels where the screen has room.
+GPU_WIDTH, GPU_HEIGHT, GAP = 112, 72, 36
 PER_ROW = 4
-LEFT = (WIDTH - PER_ROW * GPU_WIDTH - (PER_ROW - 1) * GAP) // 2
+LEFT = 14
 RAIL, RAIL_GAP = 22, 16
 _HEAD, _FOOT, _BETWEEN = 26, 12, 20
 
@@ -45,13 +44,29 @@ class Plan:
     rows: tuple[Row, ...]
     height: int
 
+    @property
+    def right(self) -> int:
+        """The right edge of the GPUs in the longest row."""
+        return right(max(len(row.members) for row in self.rows) - 1)
+
+    @property
+    def width(self) -> int:
+        """The width of the whole."""
+        return self.right + LEFT
+
     def spots(self) -> dict[int, tuple[int, int]]:
         """Left and top of each GPU, by its place in the facts."""
-        return {
-            member: (LEFT + place * (GPU_WIDTH + GAP), row.top)
-            for row in self.rows
-            for place, member in enumerate(row.members)
-        }
+        return {member: (left(place), row.top) for row in self.rows for place, member in enumerate(row.members)}
+
+
+def left(place: int) -> int:
+    """The left edge of a GPU by its place in its row."""
+    return LEFT + place * (GPU_WIDTH + GAP)
+
+
+def right(place: int) -> int:
+    """The right edge of a GPU by its place in its row."""
+    return left(place) + GPU_WIDTH
 
 
 def plan(devices: Sequence[Mapping[str, Any]], matrix: Any, one_bus: bool) -> Plan:

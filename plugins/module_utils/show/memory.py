@@ -25,7 +25,7 @@ def amounts(memory: Mapping[str, Any]) -> list[tuple[str, str, float]]:
     """Class, name and GiB of each part of one GPU, the unused rest last; the parts add up to the total."""
     found = [(kind, name, float(memory.get(field) or 0)) for kind, field, name in PARTS]
     rest = float(memory["total_gib"]) - sum(amount for _kind, _name, amount in found)
-    return [*found, ("unused", "Unused", max(0.0, rest))]
+    return [*found, ("unused", "Rest of the GPU", max(0.0, rest))]
 
 
 def bar(memory: Mapping[str, Any]) -> Markup:

@@ -11,7 +11,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.show.drawing import 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show.markup import Markup, tag
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show.page_instance import instance
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show.page_style import STYLE
-from ansible_collections.gpufleet.vllm.plugins.module_utils.show.sections import Section, findings, sections
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show.sections import Section, findings, sections, warnings
 
 # With more different hosts than this, alternatives and commands are left to the JSON report.
 MOST_IN_FULL = 100
@@ -62,10 +62,12 @@ def _several(number: int, noun: str) -> str:
 
 
 def _footer(brief: bool) -> str:
-    text = (
-        "Memory in GiB of one GPU, the poorest of the instance. What is computed is an estimate until vLLM reports it."
-    )
-    return text + (" Alternatives and commands of so many hosts are in the JSON report." if brief else "")
+    sentences = [
+        "Memory is that of one GPU, the poorest of the instance.",
+        "Concurrency is how many requests of full length fit the KV cache at once.",
+        "All numbers are computed, not measured.",
+    ]
+    return " ".join([*sentences, "Alternatives and commands of so many hosts are in the JSON report."][: 3 + brief])
 
 
 def _refusals(found: Sequence[Section]) -> Markup:
@@ -102,30 +104,27 @@ def _section(section: Section, number: int, brief: bool) -> Markup:
     title = tag("h2", section.title, tag("span", _many(section), class_="many") if section.weight > 1 else None)
     figures = [_figure(section, host, entry) for host, entry in section.shown.items()]
     blocks = [instance(one, place, brief) for place, one in enumerate(section.instances)]
-    return tag(
-        "section",
-        title,
-        tag("div", tag("div", *figures, class_="figures"), tag("div", *blocks, class_="instances"), class_="columns"),
-        class_="hosts" + (" joined" if len(section.shown) > 1 else ""),
-        id=f"section-{number}",
-    )
+    left = tag("div", *figures, _notes(section), class_="figures")
+    columns = tag("div", left, tag("div", *blocks, class_="instances"), class_="columns")
+    joined = " joined" if len(section.shown) > 1 else ""
+    return tag("section", title, columns, class_=f"hosts{joined}", id=f"section-{number}")
 
 
 def _figure(section: Section, host: str, entry: Mapping[str, Any]) -> Markup:
     facts = entry["gpu_facts"]
     said = words.hardware(facts)
-    if facts.get("driver_version"):
-        said.append(f"driver {facts['driver_version']}")
     alone = len(section.shown) == 1
     drawn = drawing(facts, ranks.places(section.instances, host), f"{section.title if alone else host}: {said[0]}")
     name = None if alone else tag("b", host, class_="host-name")
     state = None if facts.get("state") == "ready" else tag("p", str(facts.get("message") or ""), class_="state")
-    return tag("figure", tag("figcaption", name, tag("span", " · ".join(said))), drawn, state, _notes(facts))
+    return tag("figure", tag("figcaption", name, tag("span", " · ".join(said))), drawn, state)
 
 
-def _notes(facts: Mapping[str, Any]) -> Markup:
-    notes = [*findings(facts), *(str(text) for text in facts.get("warnings") or ())]
-    if not notes:
-        return _NOTHING
-    title = f"{len(notes)} note{'s' if len(notes) > 1 else ''} on this host"
-    return tag("details", tag("summary", title), tag("ul", *(tag("li", text) for text in notes)))
+def _notes(section: Section) -> Markup:
+    notes = [*section.told(findings), *section.told(warnings)]
+    drivers = section.told(lambda facts: [f"driver {facts['driver_version']}"] if facts.get("driver_version") else [])
+    listed = [tag("p", "; ".join(drivers), class_="quiet")] if drivers else []
+    if notes:
+        title = f"{len(notes)} note{'s' if len(notes) > 1 else ''} on the hardware"
+        listed.append(tag("details", tag("summary", title), tag("ul", *(tag("li", text) for text in notes))))
+    return tag("div", *listed, class_="notes") if listed else _NOTHING

@@ -11,6 +11,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.show import memory, 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show.markup import Child, Markup, tag
 
 _NOTHING = Markup("")
+_ALTERNATIVE = ("Parallel", "GPUs", "Length", "KV tokens", "Concurrency", "GiB per GPU", "Tokens/s")
 
 
 def instance(one: Mapping[str, Any], number: int, brief: bool) -> Markup:
@@ -56,20 +57,20 @@ def _numbers(one: Mapping[str, Any]) -> Markup:
         ("Parallel", words.sizes(one)),
         ("GPUs", words.devices(one)),
         ("Type", str(one.get("dtype") or words.UNKNOWN)),
-        ("Longest sequence", f"{words.count(one.get('max_model_len'))} tokens"),
-        ("KV cache", f"{words.count(one.get('kv_cache_tokens'))} tokens"),
-        ("Requests of full length at once", words.times(one.get("max_concurrency"))),
+        ("Length (tokens)", words.count(one.get("max_model_len"))),
+        ("KV cache (tokens)", words.count(one.get("kv_cache_tokens"))),
+        ("Concurrency", words.times(one.get("max_concurrency"))),
     ]
     speed = _speed(one.get("estimate"))
     if speed:
-        found.append(("Speed of one request", speed))
+        found.append(("Speed (estimate)", speed))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in found))
 
 
 def _speed(estimate: Mapping[str, Any] | None) -> str | None:
     if not estimate or estimate.get("decode_tokens_per_second") is None:
         return None
-    return f"about {estimate['decode_tokens_per_second']:,.0f} tokens/s (estimate)"
+    return f"{estimate['decode_tokens_per_second']:,.0f} tokens/s"
 
 
 def _ranks(one: Mapping[str, Any]) -> Markup:
@@ -93,20 +94,18 @@ def _sentences(kind: str, label: str | None, sentences: Sequence[str]) -> Markup
 def _alternatives(alternatives: Sequence[Mapping[str, Any]]) -> Markup:
     if not alternatives:
         return _NOTHING
-    head = ("Parallel", "GPUs", "Length", "KV tokens", "Requests", "GiB per GPU", "Tokens/s", "Why not")
-    rows = [
-        tag("tr", *(tag("td", cell, class_="words" if n == 7 else None) for n, cell in enumerate(_cells(one))))
-        for one in alternatives
-    ]
-    table = tag("table", tag("thead", tag("tr", *(tag("th", name, scope="col") for name in head))), tag("tbody", *rows))
+    head = tag("tr", *(tag("th", name, scope="col") for name in _ALTERNATIVE))
+    rows = [row for one in alternatives for row in _alternative(one)]
     title = f"{len(alternatives)} alternative{'s' if len(alternatives) > 1 else ''} not taken"
+    table = tag("table", tag("thead", head), tag("tbody", *rows))
     return tag("details", tag("summary", title), scrolling(table, title))
 
 
-def _cells(one: Mapping[str, Any]) -> list[str]:
+def _alternative(one: Mapping[str, Any]) -> list[Markup]:
+    """Two rows: the numbers, and the sentence why it was not taken."""
     estimate, account = one.get("estimate") or {}, one.get("memory") or {}
     used = sum(account.get(field) or 0 for _kind, field, _name in memory.PARTS) if account else None
-    return [
+    cells = [
         words.sizes(one),
         words.count(one.get("devices_count")),
         words.count(one.get("max_model_len")),
@@ -114,8 +113,9 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
         words.times(one.get("max_concurrency")),
         words.gib(used),
         words.count(estimate.get("decode_tokens_per_second")),
-        words.sentence(str(one.get("why_not") or "")),
     ]
+    why = tag("td", words.sentence(str(one.get("why_not") or "")), colspan=len(cells))
+    return [tag("tr", *(tag("td", cell) for cell in cells), class_="what"), tag("tr", why, class_="why")]
 
 
 def _command(one: Mapping[str, Any]) -> Markup:

@@ -9,12 +9,12 @@ STYLE = """
 --page:#f6f7f9;--card:#fff;--text:#1b1f27;--quiet:#586070;--line:#d8dce3;--soft:#eceff3;
 --accent:#2456b3;--bad:#a3231c;--bad-soft:#fdeeec;--warn:#7a4d00;
 --fill:93%;--strong:36%;--grey:18%;
---weights:#3d6cb9;--activation:#c07a1c;--graphs:#8a5cb0;--outside:#6b7482;--cache:#2c8a63;--on:#fff;
+--weights:#3666b3;--activation:#a05f0c;--graphs:#8152a8;--outside:#626b79;--cache:#217350;--on:#fff;
 --mono:ui-monospace,SFMono-Regular,Menlo,Consolas,"Liberation Mono",monospace;}
 @media (prefers-color-scheme:dark){:root{
 --page:#14171c;--card:#1c2027;--text:#e4e7ec;--quiet:#a0a8b6;--line:#353b46;--soft:#262b34;
 --accent:#8ab4f8;--bad:#ff9c92;--bad-soft:#3a2220;--warn:#f0c060;
---fill:20%;--strong:68%;--weights:#4f80d0;--activation:#b9751f;--graphs:#9668bf;--outside:#707a89;--cache:#2f8f68;}}
+--fill:20%;--strong:68%;--weights:#3f70c0;--activation:#9c5f12;--graphs:#8659b0;--outside:#626c7a;--cache:#267856;}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0 auto;padding:32px 24px 48px;max-width:1240px;background:var(--page);color:var(--text);
@@ -40,12 +40,14 @@ margin-bottom:24px}
 section.hosts{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:20px 24px 24px;
 margin-bottom:24px}
 .many{font-weight:400;color:var(--quiet);margin-left:10px;font-size:15px}
-.columns{display:grid;grid-template-columns:minmax(0,520px) minmax(0,1fr);gap:32px;margin-top:6px}
-.figures{display:grid;gap:24px;align-content:start}
+.columns{display:grid;grid-template-columns:minmax(0,584px) minmax(0,1fr);gap:32px;margin-top:6px}
+.figures,.instances,.instance{grid-template-columns:minmax(0,1fr)}
+.figures{display:grid;gap:16px;align-content:start;align-self:start;position:sticky;top:16px}
 figure{min-width:0}
 figcaption{color:var(--quiet);font-size:14px;margin-bottom:12px}
 .host-name{color:var(--text);display:block}
 .joined figure+figure{border-top:2px dotted var(--quiet);padding-top:16px}
+.notes{display:grid;gap:8px}
 .state{color:var(--bad)}
 svg.host{display:block;width:100%;height:auto;font-family:inherit}
 .instances{display:grid;gap:20px;align-content:start}
@@ -58,7 +60,7 @@ border:1px solid;border-radius:5px;padding:0 7px;line-height:20px}
 .badge.refused{background:var(--bad-soft);color:var(--bad)}
 .reason{font-weight:600}
 .remedies li{padding-left:4px}
-dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:8px 20px}
+dl{display:grid;grid-template-columns:repeat(auto-fill,minmax(124px,1fr));gap:8px 16px}
 dt{color:var(--quiet);font-size:12.5px;line-height:1.35}
 dd{font-variant-numeric:tabular-nums;font-weight:600}
 .reasons,.warnings,.ranks{font-size:14px}
@@ -73,7 +75,8 @@ details>ul,details>div{margin-top:8px}
 table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums;overflow-wrap:normal}
 th,td{text-align:left;padding:5px 14px 5px 0;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
 th{color:var(--quiet);font-weight:500}
-td.words{white-space:normal;min-width:240px}
+.why td{white-space:normal;color:var(--quiet)}
+.what td{border-bottom:0;padding-bottom:0}
 pre{font:12.5px/1.5 var(--mono);background:var(--soft);padding:10px 12px;border-radius:6px;width:max-content;
 min-width:100%;overflow-wrap:normal}
 code{font-family:var(--mono);font-size:.92em}
@@ -96,7 +99,7 @@ footer{color:var(--quiet);font-size:13px}
 svg text{fill:var(--text);font-size:13px}
 svg .quiet{fill:var(--quiet);font-size:12px}
 .numa rect{fill:none;stroke:var(--quiet);stroke-dasharray:5 4}
-.numa text{fill:var(--quiet);font-size:12px}
+.numa text{text-anchor:middle;fill:var(--quiet);font-size:12px}
 .rail rect{fill:var(--soft);stroke:var(--line)}
 .rail text{text-anchor:middle;font-size:12px;fill:var(--quiet)}
 .rail.bus rect{fill:var(--text);stroke:none}
@@ -115,15 +118,17 @@ svg .quiet{fill:var(--quiet);font-size:12px}
 .gpu .stripe{fill:hsl(var(--h) 60% var(--strong))}
 .gpu .name{font-weight:600;font-size:13px}
 .gpu .letter{text-anchor:end;font-weight:700;font-size:14px;fill:hsl(var(--h) 60% var(--strong))}
-@media (max-width:900px){.columns{grid-template-columns:minmax(0,1fr);gap:20px}.figures{max-width:560px}}
+@media (max-width:900px){.columns{grid-template-columns:minmax(0,1fr);gap:20px}
+.figures{max-width:560px;position:static}}
 @media (max-width:520px){body{padding:20px 12px 32px}section.hosts{padding:16px 14px 18px;border-radius:8px}
 dl{grid-template-columns:repeat(2,minmax(0,1fr))}}
 @media print{:root{color-scheme:light;--page:#fff;--card:#fff;--text:#111;--quiet:#444;--line:#bbb;--soft:#eee;
 --accent:#111;--bad:#8a1a14;--bad-soft:#fff;--warn:#5c3a00;--fill:93%;--strong:36%}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}
-body{max-width:none;padding:0;font-size:11px}nav,.skip{display:none}
+body{max-width:none;padding:0;font-size:13px}nav,.skip{display:none}
 section.hosts{break-inside:auto;border:0;border-top:1px solid var(--line);border-radius:0;padding:12px 0}
-.columns{grid-template-columns:minmax(0,9cm) minmax(0,1fr);gap:16px}.instance,figure{break-inside:avoid}
+.columns{grid-template-columns:minmax(0,1fr);gap:12px}.figures{max-width:11cm;position:static}
+.instance,figure{break-inside:avoid}
 details::details-content{content-visibility:visible;display:block}.scrolling{overflow:visible}
 pre{white-space:pre-wrap;width:auto}}
 """

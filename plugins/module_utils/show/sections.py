@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names
 
-# What of the facts is shown; hosts that differ in the rest (identities, free memory) are shown as one.
-SHOWN_FACTS = ("source", "state", "message", "accelerator", "driver_version", "interconnect", "link_matrix", "warnings")
+# What of the facts makes hosts differ. The rest (identities, free memory) is not shown, or shown host by host: notes
+# and driver versions.
+SHOWN_FACTS = ("source", "state", "accelerator", "interconnect", "link_matrix")
 SHOWN_DEVICE_FACTS = ("index", "name", "memory_total_mib", "numa_node", "mig_devices", "lost")
 
 
@@ -19,11 +20,11 @@ SHOWN_DEVICE_FACTS = ("index", "name", "memory_total_mib", "numa_node", "mig_dev
 class Section:
     """What is shown once.
 
-    ``hosts`` are all names it speaks for, ``shown`` those that are drawn (one of many equal ones, or all that share
-    an engine), ``instances`` the layouts, each once.
+    ``hosts`` has the entries of all hosts it speaks for, ``shown`` those that are drawn (one of many equal ones, or all
+    that share an engine), ``instances`` the layouts, each once.
     """
 
-    hosts: Sequence[str]
+    hosts: Mapping[str, Mapping[str, Any]]
     shown: Mapping[str, Mapping[str, Any]]
     instances: Sequence[Mapping[str, Any]]
 
@@ -37,28 +38,40 @@ class Section:
         """How many hosts each of its instances runs on by itself; 1 for hosts that run engines together."""
         return len(self.hosts) if len(self.shown) == 1 else 1
 
+    def told(self, tell: Callable[[Mapping[str, Any]], Iterable[str]]) -> list[str]:
+        """What ``tell`` says of the facts of its hosts, each text once, with the hosts where not all are meant."""
+        where: dict[str, list[str]] = {}
+        for host, entry in self.hosts.items():
+            for text in dict.fromkeys(tell(entry["gpu_facts"])):
+                where.setdefault(text, []).append(host)
+        everybody = len(self.hosts)
+        return [text if len(on) == everybody else f"{text} ({names.fold(on)})" for text, on in where.items()]
+
 
 def sections(report: Mapping[str, Any]) -> list[Section]:
     """The sections of a report, in the order of their first hosts."""
     hosts: Mapping[str, Mapping[str, Any]] = report["hosts"]
     found: dict[str, list[str]] = {}
     texts: dict[int, str] = {}
+    joined: set[str] = set()
     for group in _joined(hosts):
         if len(group) > 1:
+            joined.update(group)
             found["\n".join(group)] = group
         else:
             found.setdefault(_likeness(group[0], hosts[group[0]], texts), []).append(group[0])
-    return [_section(group, hosts) for group in found.values()]
+    return [_section(group, group if group[0] in joined else group[:1], hosts) for group in found.values()]
 
 
-def _section(group: Sequence[str], hosts: Mapping[str, Mapping[str, Any]]) -> Section:
-    shown = group if _partners(group[0], hosts[group[0]]) else group[:1]
+def _section(group: Sequence[str], shown: Sequence[str], hosts: Mapping[str, Mapping[str, Any]]) -> Section:
     instances: dict[str, Mapping[str, Any]] = {}
     for host in shown:
         for one in hosts[host]["instances"]:
             many = len(one.get("nodes") or ()) > 1
             instances.setdefault(json.dumps([one["name"], one["nodes"] if many else host]), one)
-    return Section(group, {host: hosts[host] for host in shown}, list(instances.values()))
+    return Section(
+        {host: hosts[host] for host in group}, {host: hosts[host] for host in shown}, list(instances.values())
+    )
 
 
 def _partners(host: str, entry: Mapping[str, Any]) -> list[str]:
@@ -91,7 +104,8 @@ def _likeness(host: str, entry: Mapping[str, Any], texts: dict[int, str]) -> str
     if id(facts) not in texts:
         devices = [[device.get(key) for key in SHOWN_DEVICE_FACTS] for device in facts.get("devices") or ()]
         shown = [facts.get(key) for key in SHOWN_FACTS]
-        texts[id(facts)] = json.dumps([shown, devices, findings(facts)], sort_keys=True)
+        message = None if facts.get("state") == "ready" else facts.get("message")
+        texts[id(facts)] = json.dumps([shown, message, devices], sort_keys=True)
     instances = [
         {**one, "nodes": [{**node, "host": ""} for node in one["nodes"]]}
         if [node["host"] for node in one.get("nodes") or ()] == [host]
@@ -108,3 +122,8 @@ def findings(gpu_facts: Mapping[str, Any]) -> list[str]:
         if check.get("state") in ("fail", "warn"):
             found.append(" ".join(str(check[key]) for key in ("message", "remedy") if check.get(key)))
     return found
+
+
+def warnings(gpu_facts: Mapping[str, Any]) -> list[str]:
+    """What could not be read on a host, or had to be assumed."""
+    return [str(text) for text in gpu_facts.get("warnings") or ()]

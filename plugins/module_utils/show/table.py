@@ -8,12 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names, words
-from ansible_collections.gpufleet.vllm.plugins.module_utils.show.sections import Section, sections
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show.sections import Section, sections, warnings
 
 WIDTH = 110
-_HEADER = ("INSTANCE", "PARALLEL", "GPUS", "DTYPE", "LENGTH", "GIB PER GPU: USED / BUDGET", "KV TOKENS", "REQUESTS")
+_HEADER = ("INSTANCE", "PARALLEL", "GPUS", "DTYPE", "LENGTH", "GIB PER GPU / BUDGET", "KV TOKENS", "CONCURRENCY")
 _RIGHT = frozenset((4, 6, 7))
 _LONGEST_NAME = 24
+_LEGEND = (
+    "GiB per GPU: weights + other (activations, CUDA graphs, outside of torch) + KV cache. Concurrency: requests of "
+    "full length that fit at once."
+)
 _OTHER = ("activation_gib", "cuda_graphs_gib", "non_torch_gib")
 
 
@@ -34,7 +38,7 @@ def _section(section: Section, width: int) -> list[str]:
     if rows:
         lines.extend(_aligned([_HEADER, *rows]))
         if any(one.get("memory") for one in running):
-            lines.append("  used = weights + other (activations, CUDA graphs, outside of torch) + KV cache")
+            lines.extend(_wrapped(_LEGEND, width, "  "))
     for one in section.instances:
         lines.extend(_remarks(one, width))
     return lines
@@ -53,6 +57,7 @@ def _heading(section: Section, width: int) -> list[str]:
         free = _free(host, entry, section)
         if free:
             lines.extend(_wrapped(f"{name}free: GPU {free}", width, "  "))
+    lines.extend(_list(section.told(warnings), width, "  ! "))
     return lines
 
 

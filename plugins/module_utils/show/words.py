@@ -71,10 +71,10 @@ def count(number: float | None) -> str:
 
 
 def times(number: float | None) -> str:
-    """How many requests: one digit behind the point below 100."""
+    """How many requests at once: two digits behind the point below 1, one below 100."""
     if number is None:
         return UNKNOWN
-    return f"{number:,.0f}" if number >= 100 else f"{number:.1f}"
+    return f"{number:,.{0 if number >= 100 else 1 if number >= 1 else 2}f}"
 
 
 def gib(number: float | None) -> str:

@@ -70,7 +70,7 @@ ODD_ARGUMENTS = {
     "compilation-config": {"level": 3, "pass_config": {"enable_fusion": False}, "sizes": [1, 2, 4]},
     "chat-template": "{{ messages }} {% for m in messages %}",
     "override_generation_config": {"stop": ['"', "'", "\\", "größe", "# no comment", "a: b", "- c"]},
-    "enable-prefix-caching": False,
+    "enable-chunked-prefill": False,
     "trust-remote-code": True,
     "seed": 0,
     "long": "word " * 60,

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show import table
 
+from tests.unit import plan_samples
 from tests.unit.samples import QWEN3_06B, cpu_host
 from tests.unit.templating import load_trusted, render
 
@@ -117,3 +119,12 @@ def test_systemd_quote(value: Any, quoted: str) -> None:
 def test_systemd_quote_refuses_with_a_sentence() -> None:
     with pytest.raises(AnsibleError, match="which has no place in an environment file; take it out"):
         render("{{ value | gpufleet.vllm.systemd_quote }}", {"value": "a\x00b"})
+
+
+def test_plan_table() -> None:
+    report = plan_samples.pairs()
+    wanted = table.table(report)
+    for given in (report, report["hosts"]):
+        assert render("{{ given | gpufleet.vllm.plan_table }}", {"given": given}) == wanted
+    narrow = render("{{ given | gpufleet.vllm.plan_table(width=70) }}", {"given": report})
+    assert narrow == table.table(report, 70) != wanted

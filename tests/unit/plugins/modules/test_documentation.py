@@ -34,24 +34,33 @@ def spec_of(module: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return told
 
 
+def taken_by(name: str, module: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, Any], bool]:
+    """The arguments that a module takes, and whether it runs in check mode; of some an action plugin does all."""
+    if hasattr(module, "main"):
+        told = spec_of(module, monkeypatch)
+        return told["argument_spec"], told["supports_check_mode"]
+    action = import_module(f"ansible_collections.gpufleet.vllm.plugins.action.{name}")
+    return action.ARGUMENT_SPEC, action.ActionModule._supports_check_mode
+
+
 def compared(option: dict[str, Any]) -> dict[str, Any]:
     return {key: option.get(key, default) for key, default in COMPARED.items()}
 
 
 def test_there_are_modules() -> None:
-    assert {"gpu_info", "host_info", "model_info", "warmup"} <= set(MODULES)
+    assert {"gpu_info", "host_info", "model_info", "plan_report", "warmup"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_arguments(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = import_module(f"ansible_collections.gpufleet.vllm.plugins.modules.{name}")
-    told = spec_of(module, monkeypatch)
+    spec, in_check_mode = taken_by(name, module, monkeypatch)
     documentation = yaml.safe_load(module.DOCUMENTATION)
     documented = {option: compared(entry) for option, entry in documentation["options"].items()}
-    taken = {option: compared(entry) for option, entry in told["argument_spec"].items()}
+    taken = {option: compared(entry) for option, entry in spec.items()}
     assert documented == taken
     assert documentation["module"] == name
-    assert told["supports_check_mode"] == (documentation["attributes"]["check_mode"]["support"] == "full")
+    assert in_check_mode == (documentation["attributes"]["check_mode"]["support"] == "full")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -17,6 +17,7 @@ def problems_of(**fields: Any) -> list[str]:
 
 
 GOOD: dict[str, list[Any]] = {
+    "shared_gpus": [False],
     "name": ["chat", "0", "llama-3.1_70b", "a" * 63],
     "model": ["/srv/m", "/", "Qwen/Qwen3-8B", "meta-llama/Llama-3.1-70B-Instruct"],
     "model_source": ["/models/chat", "/home/me/chat"],
@@ -32,13 +33,93 @@ GOOD: dict[str, list[Any]] = {
     "max_num_batched_tokens": [1, 8192],
     "gpu_memory_utilization": [0.1, 1, 1.0],
     "kv_cache_memory_gib": [0.5, 40],
-    "extra_args": [{}, {"enforce-eager": True}, {"compilation_config": {"level": 3}}],
+    "objective": ["throughput", "latency"],
+    "min_concurrency": [1, 16],
+    "nodes": [["a", "b"], ["gpu01.example.com", "gpu02.example.com", "gpu03"]],
+    "network_interface": ["eth1", "enp65s0f0np0", "bond0.12"],
+    "master_port": [29501],
+    "data_parallel_size": [1, 8],
+    "enable_expert_parallel": [True, False],
+    "decode_context_parallel_size": [1, 8],
+    "distributed_executor_backend": ["mp", "ray"],
+    "quantization": ["fp8", "awq_marlin"],
+    "kv_cache_memory_bytes": [1, 40 * 1024**3],
+    "kv_cache_dtype": ["auto", "fp8", "nvfp4"],
+    "block_size": [1, 16, 128],
+    "mamba_cache_dtype": ["auto", "float32"],
+    "mamba_ssm_cache_dtype": ["auto", "bfloat16"],
+    "enable_prefix_caching": [True, False],
+    "disable_hybrid_kv_cache_manager": [True, False],
+    "enforce_eager": [True, False],
+    "max_cudagraph_capture_size": [1, 512],
+    "cpu_offload_gb": [0, 0.5, 64],
+    "language_model_only": [True, False],
+    "limit_mm_per_prompt": [{"image": 2}, {"image": 0, "video": {"count": 1, "num_frames": 32}}],
+    "mm_encoder_tp_mode": ["weights", "data"],
+    "speculative_config": [{"method": "ngram", "num_speculative_tokens": 3}],
+    "model_config": ["/models/x/config.json"],
+    "weights_bytes": [1, 1_400_000_000_000],
+    "weights_index": ["/models/x/model.safetensors.index.json"],
+    "engine_version": ["0.33.0", "0.32.0+cpu", "v0.26.1rc1.dev156+g0eec"],
+    "extra_args": [{}, {"seed": 1}, {"compilation_config": {"level": 3}}],
     "environment": [{}, {"VLLM_LOGGING_LEVEL": "DEBUG", "_A1": 1, "b": 0.5, "C": True}],
 }
 WHOLE = "write a whole number above 0."
 COUNT_OR_AUTO = "write auto, or a whole number above 0."
 LINE = "write a line of text."
+YES_OR_NO = ([0, 1, "true", "yes", None, "auto", []], "write true or false.")
+FILE = (["", "config.json", "~/x", 7, None], "write the absolute path of a file on the control node, such as")
+COUNT: tuple[list[Any], str] = ([0, -2, "2", 2.0, True, None, "auto"], WHOLE)
+FLAGS = (
+    "shared_gpus",
+    "enable_expert_parallel",
+    "enable_prefix_caching",
+    "disable_hybrid_kv_cache_manager",
+    "enforce_eager",
+    "language_model_only",
+)
+COUNTS = (
+    "min_concurrency",
+    "data_parallel_size",
+    "decode_context_parallel_size",
+    "kv_cache_memory_bytes",
+    "block_size",
+    "max_cudagraph_capture_size",
+    "weights_bytes",
+)
 BAD: dict[str, tuple[list[Any], str]] = {
+    **dict.fromkeys(FLAGS, YES_OR_NO),
+    **dict.fromkeys(COUNTS, COUNT),
+    **dict.fromkeys(("model_config", "weights_index"), FILE),
+    "objective": (["", "speed", "Throughput", 1, None, ["latency"]], "write throughput or latency."),
+    "nodes": (
+        [[], ["a"], ["a", "a"], ["a", ""], ["a", "b c"], ["a", 1], "a,b", 2, {}, None],
+        "write a list of two or more different inventory names, the one that answers requests first.",
+    ),
+    "network_interface": (
+        ["", "eth 0", "a/b", "eth0:1", "..", "a" * 16, 7, None],
+        "write the name of a network interface that the nodes share, such as eth1.",
+    ),
+    "master_port": ([0, 65536, "29501", True, None], "write a port from 1 to 65535."),
+    "distributed_executor_backend": (["uni", "", 1, None, []], "write mp or ray."),
+    "quantization": (["", 8, None, ["fp8"]], LINE),
+    "kv_cache_dtype": (["", "fp16", "FP8", 8, None, ["fp8"]], "write auto, bfloat16, float16, fp8, "),
+    "mamba_cache_dtype": (["", "fp8", 16, None], "write auto, bfloat16, float16 or float32."),
+    "mamba_ssm_cache_dtype": (["", "fp8", 16, None], "write auto, bfloat16, float16 or float32."),
+    "cpu_offload_gb": ([-1, "4", True, float("nan"), float("inf"), None], "write a number of GiB, 0 or more."),
+    "limit_mm_per_prompt": (
+        [{}, [], 2, None, {"image": -1}, {"image": "2"}, {1: 2}, {"image": True}],
+        "write a mapping such as {image: 2, video: 0}.",
+    ),
+    "mm_encoder_tp_mode": (["", "both", 1, None], "write weights or data."),
+    "speculative_config": (
+        [{}, [], "ngram", None],
+        "write a mapping such as {method: ngram, num_speculative_tokens: 3}.",
+    ),
+    "engine_version": (
+        ["", "latest", 0.33, 1, None, "0.33.0; rm"],
+        "write a release of vLLM as text, such as '0.33.0'.",
+    ),
     "name": (
         ["", "Chat", "-a", ".a", "a b", "a/b", "a@b", "é", "a" * 64, "a\n", 7, None, ["a"]],
         "write lower-case letters, digits, '.', '_' and '-', 63 characters at most, beginning with a letter or digit.",
@@ -94,13 +175,21 @@ BAD: dict[str, tuple[list[Any], str]] = {
 }
 
 
+# What else an entry has to say for a field to make sense
+NEEDS: dict[str, dict[str, Any]] = {
+    "nodes": {"network_interface": "eth1"},
+    "network_interface": {"nodes": ["a", "b"]},
+    "master_port": {"nodes": ["a", "b"], "network_interface": "eth1"},
+}
+
+
 def test_the_tables_know_every_field() -> None:
     assert set(GOOD) == set(BAD) == set(instances.FIELDS)
 
 
 @pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in GOOD.items() for value in values])
 def test_good_values(field: str, value: Any) -> None:
-    assert problems_of(**{field: value}) == []
+    assert problems_of(**{**NEEDS.get(field, {}), field: value}) == []
 
 
 @pytest.mark.parametrize(
@@ -118,7 +207,7 @@ def test_bad_values_are_named_with_what_to_write(field: str, value: Any, remedy:
     [
         ("tensor_paralel_size", "did you mean 'tensor_parallel_size'?"),
         ("max_modellen", "did you mean 'max_model_len'?"),
-        ("zzz", "the fields are dtype, environment, extra_args, gpu_memory_utilization, gpus, host,"),
+        ("zzz", "the fields are block_size, cpu_offload_gb, data_parallel_size,"),
     ],
 )
 def test_unknown_field(written: str, told: str) -> None:
@@ -197,10 +286,87 @@ def test_what_only_sounds_like_a_secret(name: str) -> None:
 
 @pytest.mark.parametrize(("argument", "field"), sorted(instances.RESERVED_ARGUMENTS.items()))
 def test_reserved_arguments(argument: str, field: str) -> None:
-    for key in (argument, argument.replace("-", "_"), f"--{argument}"):
+    for key in (argument, argument.replace("-", "_"), f"--{argument}", f"no-{argument}"):
         assert problems_of(extra_args={key: 1}) == [
             f"vllm_models[0] (chat): extra_args.{key} has a place of its own; write '{field}'."
         ]
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [("kv-cache-memory", "kv_cache_memory_bytes"), ("--tensor-parallel", "tensor_parallel_size"), ("served", "name")],
+)
+def test_options_cut_short_are_the_same_options(key: str, field: str) -> None:
+    (found,) = problems_of(extra_args={key: 1})
+    assert found.endswith(f"has a place of its own; write '{field}'.")
+
+
+@pytest.mark.parametrize("key", ["quantization-config", "max-num-queued-reqs", "seed", "kv-cache-dtype-skip-layers"])
+def test_options_that_only_begin_like_a_field(key: str) -> None:
+    assert problems_of(extra_args={key: 1}) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"swap_space": 4}, ": swap_space is no option any more, vLLM 0.18.0 removed it; leave it out: requests are"),
+        ({"task": "embed"}, ": task is no option any more, vLLM 0.13.0 removed it; write runner and convert."),
+        (
+            {"extra_args": {"swap-space": 4}},
+            ": extra_args.swap-space cannot be used, vLLM 0.18.0 removed --swap-space; leave it out",
+        ),
+        (
+            {"enable_expert_parallel": True, "engine_version": "0.7.3"},
+            ": enable_expert_parallel cannot be used, --enable-expert-parallel came with vLLM 0.8.0, and this",
+        ),
+        (
+            {"extra_args": {"numa_bind": True}, "engine_version": "0.19.0"},
+            ": extra_args.numa_bind cannot be used, --numa-bind came with vLLM 0.20.0, and this is 0.19.0;",
+        ),
+        (
+            {"kv_cache_memory_gib": 1, "kv_cache_memory_bytes": 1},
+            " has both kv_cache_memory_gib and kv_cache_memory_bytes, which say the same; write one of them.",
+        ),
+        (
+            {"language_model_only": True, "limit_mm_per_prompt": {"image": 1}},
+            " has language_model_only, which allows no images at all; leave out limit_mm_per_prompt.",
+        ),
+        ({"shared_gpus": True}, " shares its GPUs and does not say how much of them it takes; write 'gpu_memory_util"),
+        ({"nodes": ["a", "b"]}, " runs on several nodes and has no 'network_interface'; write the name of a network"),
+        ({"network_interface": "eth1"}, " has network_interface and runs on one host; leave it out, or write 'nodes'."),
+        ({"master_port": 29502}, " has master_port and runs on one host; leave it out, or write 'nodes'."),
+        (
+            {"nodes": ["a", "b"], "network_interface": "eth1", "master_port": 8000},
+            " has the master_port 8000, which vllm_models[0] (chat) has too; give each port one use.",
+        ),
+    ],
+)
+def test_contradictions(fields: dict[str, Any], told: str) -> None:
+    (found,) = problems_of(**fields)
+    assert found.startswith(f"vllm_models[0] (chat){told}")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"shared_gpus": True, "gpu_memory_utilization": 0.4},
+        {"language_model_only": False, "limit_mm_per_prompt": {"image": 1}},
+        {"extra_args": {"swap-space": 4}, "engine_version": "0.17.0"},
+        {"extra_args": {"numa-bind": True}, "engine_version": "0.20.0"},
+        {"enable_expert_parallel": True, "engine_version": "0.8.0"},
+    ],
+)
+def test_what_is_no_contradiction(fields: dict[str, Any]) -> None:
+    assert problems_of(**fields) == []
+
+
+def test_two_engines_over_nodes_meet_on_ports_of_their_own() -> None:
+    nodes = {"nodes": ["a", "b"], "network_interface": "eth1"}
+    second = {**ENTRY, "name": "other", "port": 8001, **nodes}
+    assert instances.problems([{**ENTRY, **nodes}, second]) == [
+        "vllm_models[1] (other) has the master_port 29501, which vllm_models[0] (chat) has too; give each port one use."
+    ]
+    assert instances.problems([{**ENTRY, **nodes}, {**second, "master_port": 29502}]) == []
 
 
 def test_an_extra_argument_without_a_value() -> None:
@@ -237,9 +403,10 @@ def test_problems_are_sentences_for_any_input(models: Any) -> None:
         assert found
 
 
+NOT_ALONE = {"name", "model", "model_source", "kv_cache_memory_bytes", "limit_mm_per_prompt", "engine_version", *NEEDS}
 GOOD_ENTRIES = st.fixed_dictionaries(
     {key: st.sampled_from(GOOD[key]) for key in ("name", "model")},
-    optional={key: st.sampled_from(GOOD[key]) for key in GOOD if key not in ("name", "model", "model_source")},
+    optional={key: st.sampled_from(GOOD[key]) for key in GOOD if key not in NOT_ALONE},
 )
 
 
@@ -268,3 +435,40 @@ def test_valid_entries_become_instances(entry: dict[str, Any]) -> None:
 def test_where_the_weights_come_from(entry: dict[str, Any], model: str, origin: str) -> None:
     (made,) = instances.instances([{"name": "chat", **entry}], "/root")
     assert (made.model, made.origin) == (model, origin)
+
+
+def test_the_options_that_the_fields_say() -> None:
+    (made,) = instances.instances(
+        [
+            {
+                **ENTRY,
+                "tensor_parallel_size": 2,
+                "data_parallel_size": 1,
+                "max_model_len": "auto",
+                "dtype": "auto",
+                "kv_cache_dtype": "fp8",
+                "kv_cache_memory_gib": 0.5,
+                "enforce_eager": False,
+                "limit_mm_per_prompt": {"image": 0},
+                "objective": "latency",
+                "extra_args": {"max_num_queued_reqs": 8},
+            }
+        ],
+        "/root",
+    )
+    assert instances.arguments(made) == {
+        "host": "127.0.0.1",
+        "port": 8000,
+        "tensor-parallel-size": 2,
+        "kv-cache-dtype": "fp8",
+        "kv-cache-memory-bytes": 512 * 1024**2,
+        "enforce-eager": False,
+        "limit-mm-per-prompt": {"image": 0},
+        "max-num-queued-reqs": 8,
+    }
+
+
+def test_the_port_between_nodes_is_an_option_with_nodes_only() -> None:
+    (made,) = instances.instances([{**ENTRY, "nodes": ["a", "b"], "network_interface": "eth1"}], "/root")
+    assert instances.arguments(made)["master-port"] == 29501
+    assert made.nodes == ("a", "b")

@@ -41,7 +41,9 @@ GDN = {
     "state_dtype": "float32",
 }
 # Qwen3.5-27B: three gated delta nets to one full attention, 64 layers
-QWEN35 = pattern([(3, "gdn"), (1, "full")], 16, {"gdn": GDN, "full": attention("full", num_kv_heads=4, head_dim=256, head_dim_v=256)})
+QWEN35 = pattern(
+    [(3, "gdn"), (1, "full")], 16, {"gdn": GDN, "full": attention("full", num_kv_heads=4, head_dim=256, head_dim_v=256)}
+)
 # gemma-4-26B-A4B: five sliding layers to one full, of other head sizes
 GEMMA4 = pattern(
     [(5, "sliding"), (1, "full")],
@@ -81,7 +83,13 @@ V019 = CacheOptions(align=False, tokens_by_concurrency=False, spare_block=False,
             id="Qwen3.6-27B hybrid with prefix caching 0.27",
         ),
         pytest.param(
-            GEMMA4, CacheOptions(in_flight_tokens=2496), 83.89, 262144, 3875400, 14.78, id="gemma-4, two page sizes 0.25"
+            GEMMA4,
+            CacheOptions(in_flight_tokens=2496),
+            83.89,
+            262144,
+            3875400,
+            14.78,
+            id="gemma-4, two page sizes 0.25",
         ),
     ],
 )

@@ -330,7 +330,7 @@ class TestArguments:
             max_num_batched_tokens=2048,
             gpu_memory_utilization=0.5,
             dtype="float16",
-            extra_args={"--enforce_eager": True, "compilation-config": {"level": 0}},
+            extra_args={"--async_scheduling": True, "compilation-config": {"level": 0}},
             environment={"A": "x", "B": True, "C": 2, "CUDA_DEVICE_ORDER": "FASTEST_FIRST"},
         )
         assert found["serve_args"] == {
@@ -343,7 +343,7 @@ class TestArguments:
             "max-num-batched-tokens": 2048,
             "gpu-memory-utilization": 0.5,
             "dtype": "float16",
-            "enforce-eager": True,
+            "async-scheduling": True,
             "compilation-config": {"level": 0},
             "device-ids": "0",
             "tensor-parallel-size": 1,

@@ -1,0 +1,188 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Say what is wrong with the entries of ``vllm_models``, a sentence each."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine_versions
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_arguments import REMOVED
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fields import (
+    CHECKS,
+    FIELDS,
+    RESERVED_ARGUMENTS,
+    good,
+)
+
+DEFAULT_PORT = 8000
+# config/parallel.py:317-328
+DEFAULT_MASTER_PORT = 29501
+SECRET_ARGUMENTS = frozenset({"api-key", "hf-token"})
+# TOKENIZERS_PARALLELISM and ..._TOKENS_PER_... are settings, not secrets.
+SECRET_NAME = re.compile(r"TOKEN(?!IZER|S_)|API_KEY|PASSWORD|SECRET")
+# An option cut short by this much or more is still an option to vLLM's parser.
+SHORTEST_ABBREVIATION = 5
+
+
+def argument_name(name: str) -> str:
+    """Give an option of vllm serve as its configuration file wants it: ``--max_num_seqs`` is ``max-num-seqs``."""
+    return name.lstrip("-").replace("_", "-")
+
+
+def _place(position: int, entry: Mapping[str, Any]) -> str:
+    name = entry.get("name")
+    return f"vllm_models[{position}] ({name})" if isinstance(name, str) else f"vllm_models[{position}]"
+
+
+def _unknown_field(place: str, key: object) -> str:
+    argument = argument_name(str(key))
+    if argument in REMOVED:
+        removed = REMOVED[argument]
+        return f"{place}: {key} is no option any more, vLLM {removed.release} removed it; {removed.instead}."
+    near = difflib.get_close_matches(str(key), FIELDS, n=1)
+    remedy = f"did you mean '{near[0]}'?" if near else f"the fields are {', '.join(sorted(FIELDS))}."
+    return f"{place} has the unknown field '{key}': {remedy} Other options of vllm serve go under 'extra_args'."
+
+
+def _field_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in entry.items():
+        if key not in FIELDS:
+            yield _unknown_field(place, key)
+        elif not good(key, value):
+            yield f"{place}: {key} is {value!r}; write {CHECKS[FIELDS[key].check][1]}."
+    if "name" not in entry:
+        yield f"{place} has no 'name'; write {CHECKS['name'][1]}."
+    if not {"model", "model_source", "model_config"} & set(entry):
+        yield f"{place} has no 'model'; write {CHECKS['model'][1]}, or 'model_source', a folder on the control node."
+
+
+def _contradictions(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    source, model = entry.get("model_source"), entry.get("model")
+    if source and isinstance(model, str) and not model.startswith("/"):
+        yield (
+            f"{place}: with model_source, model is where the copy goes on the host; "
+            f"write an absolute path in place of {model!r}, or leave model out."
+        )
+    if "kv_cache_memory_gib" in entry and "kv_cache_memory_bytes" in entry:
+        yield f"{place} has both kv_cache_memory_gib and kv_cache_memory_bytes, which say the same; write one of them."
+    if entry.get("language_model_only") is True and "limit_mm_per_prompt" in entry:
+        yield f"{place} has language_model_only, which allows no images at all; leave out limit_mm_per_prompt."
+    if entry.get("shared_gpus") is True and "gpu_memory_utilization" not in entry:
+        yield (
+            f"{place} shares its GPUs and does not say how much of them it takes; "
+            "write 'gpu_memory_utilization', such that those on one GPU add up to 0.95 at most."
+        )
+    if "nodes" in entry and "network_interface" not in entry:
+        yield f"{place} runs on several nodes and has no 'network_interface'; write {CHECKS['interface'][1]}."
+    for key in ("network_interface", "master_port"):
+        if key in entry and "nodes" not in entry:
+            yield f"{place} has {key} and runs on one host; leave it out, or write 'nodes'."
+
+
+def _reserved(argument: str) -> str | None:
+    """Name the field that an option belongs to, also when it is negated or cut short."""
+    if argument in RESERVED_ARGUMENTS:
+        return RESERVED_ARGUMENTS[argument]
+    if argument.startswith("no-") and argument[3:] in RESERVED_ARGUMENTS:
+        return RESERVED_ARGUMENTS[argument[3:]]
+    if len(argument) < SHORTEST_ABBREVIATION:
+        return None
+    return next((field for name, field in RESERVED_ARGUMENTS.items() if name.startswith(f"{argument}-")), None)
+
+
+def _argument_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    arguments = entry.get("extra_args")
+    for key, value in (arguments if isinstance(arguments, Mapping) else {}).items():
+        argument = argument_name(str(key))
+        field = _reserved(argument)
+        if argument in SECRET_ARGUMENTS:
+            yield (
+                f"{place}: extra_args.{key} would put a secret into a file that every user of the host can read; "
+                "take it out."
+            )
+        elif field:
+            yield f"{place}: extra_args.{key} has a place of its own; write '{field}'."
+        elif value is None:
+            yield f"{place}: extra_args.{key} has no value; vLLM would read it as the text 'None'."
+    environment = entry.get("environment")
+    for key in environment if isinstance(environment, Mapping) else {}:
+        if SECRET_NAME.search(str(key)) and not str(key).endswith("_PATH"):
+            yield (
+                f"{place}: environment.{key} looks like a secret; an environment can be read from outside the process, "
+                "so it is not accepted."
+            )
+
+
+def _version_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    """Options that the release does not take."""
+    version = entry.get("engine_version")
+    if version is not None and not good("engine_version", version):
+        return
+    engine = engine_versions.of(version)
+    for key, field in FIELDS.items():
+        problem = engine.argument_problem(field.argument) if key in entry and field.argument else None
+        if problem:
+            yield f"{place}: {key} cannot be used, {problem}."
+    arguments = entry.get("extra_args")
+    for key in arguments if isinstance(arguments, Mapping) else {}:
+        argument = argument_name(str(key))
+        problem = None if _reserved(argument) else engine.argument_problem(argument)
+        if problem:
+            yield f"{place}: extra_args.{key} cannot be used, {problem}."
+
+
+def _clashes(entries: Sequence[Mapping[str, Any]], key: str, default: object) -> Iterator[str]:
+    seen: dict[object, str] = {}
+    for position, entry in enumerate(entries):
+        value = entry.get(key, default)
+        place = _place(position, entry)
+        if value is not None and isinstance(value, (str, int)) and value in seen:
+            yield f"{place} has the {key} {value} of {seen[value]}; give each instance of a host its own."
+        elif isinstance(value, (str, int)):
+            seen[value] = place
+
+
+def _master_port_clashes(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The port between nodes, which nobody else may have; without nodes there is none."""
+    taken = {
+        entry.get("port", DEFAULT_PORT): _place(position, entry)
+        for position, entry in enumerate(entries)
+        if good("port", entry.get("port", DEFAULT_PORT))
+    }
+    for position, entry in enumerate(entries):
+        value = entry.get("master_port", DEFAULT_MASTER_PORT)
+        if "nodes" not in entry or not good("master_port", value):
+            continue
+        place = _place(position, entry)
+        if value in taken:
+            yield f"{place} has the master_port {value}, which {taken[value]} has too; give each port one use."
+        else:
+            taken[value] = place
+
+
+def problems(models: object) -> list[str]:
+    """Say everything that is wrong with a ``vllm_models`` list, a sentence each; none means that it can be used."""
+    if not isinstance(models, (list, tuple)) or not models:
+        return [
+            "There are no models to serve: 'vllm_models' is empty or not a list. "
+            "Write a list of entries with at least 'name' and 'model' in the inventory."
+        ]
+    found = []
+    entries = []
+    for position, entry in enumerate(models):
+        if not isinstance(entry, Mapping):
+            found.append(f"vllm_models[{position}] is {entry!r}; write a mapping with at least 'name' and 'model'.")
+            continue
+        entries.append(entry)
+        place = _place(position, entry)
+        for judge in (_field_problems, _contradictions, _argument_problems, _version_problems):
+            found.extend(judge(place, entry))
+    return [
+        *found,
+        *_clashes(entries, "name", None),
+        *_clashes(entries, "port", DEFAULT_PORT),
+        *_master_port_clashes(entries),
+    ]
