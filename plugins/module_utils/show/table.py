@@ -132,7 +132,7 @@ def _refusal(rejected: Mapping[str, Any], width: int) -> list[str]:
 
 
 def _list(texts: Iterable[str], width: int, mark: str) -> list[str]:
-    return [line for text in texts for line in _wrapped(text, width, mark)]
+    return [line for text in texts for line in _wrapped(words.sentence(str(text)), width, mark)]
 
 
 def _wrapped(text: str, width: int, mark: str) -> list[str]:
