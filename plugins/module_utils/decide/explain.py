@@ -181,8 +181,8 @@ def reasons(instance: Instance, option: Option, replicas: int, settings: Setting
     if option.estimate:
         found.append(
             f"Estimate: {option.estimate.decode_tokens_per_second:.0f} tokens per second for one request alone, "
-            f"{option.estimate.throughput_tokens_per_second:.0f} for {'each replica' if replicas > 1 else 'all'} at full "
-            f"load with requests of {min(LOAD_TOKENS, fit.max_model_len)} tokens."
+            f"{option.estimate.throughput_tokens_per_second:.0f} for {'each replica' if replicas > 1 else 'all'} at "
+            f"full load with requests of {min(LOAD_TOKENS, fit.max_model_len)} tokens."
         )
     if pool.left_out:
         found.append(f"Not used: {'; '.join(pool.left_out)}.")

@@ -241,7 +241,7 @@ def _split(buckets: Sequence[tuple[Spec, list[int]]]) -> list[Group]:
     """Cut the layers of each kind into groups of one size (:416-556)."""
     least, most = min(len(layers) for _, layers in buckets), max(len(layers) for _, layers in buckets)
     size = most if most < least * PADDING_RATIO else least
-    groups = []
+    groups: list[Group] = []
     for spec, layers in buckets:
         count = math.ceil(len(layers) / size)
         groups.extend(

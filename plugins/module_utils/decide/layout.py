@@ -82,7 +82,7 @@ class Free:
         if utilization is None:
             self.taken.setdefault(host, set()).update(devices)
             return []
-        before = []
+        before: list[str] = []
         for device in devices:
             holders = self.shared.setdefault(host, {}).setdefault(device, [])
             before.extend(holder for holder, _ in holders)
