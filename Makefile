@@ -49,6 +49,9 @@ molecule: venv ## Every scenario on nodes made here (SCENARIOS="one two" for som
 
 test: lint docs-lint unit browser molecule ## All of the above
 
+accuracy: venv ## How far predictions are off from what real vLLM runs reported (TRUTH=FILE CONFIGS=DIR)
+	python tests/accuracy/score.py $(if $(TRUTH),--truth '$(TRUTH)') $(if $(CONFIGS),--configs '$(CONFIGS)')
+
 bench: venv ## Time that reading a 16-GPU host and planning 1,000 hosts take
 	python tests/bench/bench_observe.py
 	python tests/bench/bench_plan.py

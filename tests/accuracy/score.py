@@ -26,6 +26,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model as model_files  # noqa: E402
 
 GIB = 1024**3
+# What is known of records whose run was not the one that their flags say.
+REASONS: Mapping[str, str] = json.loads((Path(__file__).parent / "reasons.json").read_text(encoding="utf-8"))
 # Beyond this a record is listed with its reason.
 FAR = 0.10
 # A GPU whose KV cache is less than this share of its budget is nearly full: there the verdict is hard.
@@ -219,18 +221,42 @@ def confusion(scored: Iterable[Scored]) -> str:
     )
 
 
+def targets(scored: Sequence[Scored], reasons: Mapping[str, str]) -> list[str]:
+    """Say which targets are missed: weights 1 % median, tokens 3 % median and 8 % at p90, no run out of memory fitting.
+
+    They hold for records with complete flags, without those whose ``reasons`` say why their run was another one.
+    """
+    whole = [one for one in scored if one.complete and one.record["id"] not in reasons]
+    weights, tokens = sorted(map(abs, weights_of(whole))), sorted(map(abs, tokens_of(whole)))
+    missed = []
+    if not weights or statistics.median(weights) > 0.01:
+        missed.append("weights are off by more than 1 % (median)")
+    if not tokens or statistics.median(tokens) > 0.03:
+        missed.append("KV-cache tokens are off by more than 3 % (median)")
+    if not tokens or tokens[min(len(tokens) - 1, int(0.9 * len(tokens)))] > 0.08:
+        missed.append("KV-cache tokens are off by more than 8 % (p90)")
+    for one in whole:
+        if one.record["outcome"] == "oom" and one.fits:
+            missed.append(f"{one.record['id']} ran out of memory and is called fitting")
+    return missed
+
+
 def report(scored: Sequence[Scored], reasons: Mapping[str, str]) -> str:
     """Write the whole table."""
-    whole = [one for one in scored if one.complete and one.record["id"] not in reasons]
+    complete = [one for one in scored if one.complete]
+    whole = [one for one in complete if one.record["id"] not in reasons]
     lines = [
-        f"{len(scored)} usable records, {sum(one.complete for one in scored)} of them with version, length and sizes; "
-        f"{len(scored) - len(whole)} are incomplete or have a known reason to differ",
+        f"{len(scored)} usable records; complete: {len(complete)} that name version, length and sizes; without reason: "
+        f"{len(whole)} of these, leaving out those that tests/accuracy/reasons.json says something of",
         "",
-        "weights per GPU      complete  " + figures(weights_of(whole)),
-        "                     all       " + figures(weights_of(scored)),
-        "KV-cache tokens      complete  " + figures(tokens_of(whole)),
-        "                     all       " + figures(tokens_of(scored)),
-        "max concurrency      complete  " + figures([one.concurrency for one in whole if one.concurrency is not None]),
+        "weights per GPU   without reason  " + figures(weights_of(whole)),
+        "                  complete        " + figures(weights_of(complete)),
+        "                  all             " + figures(weights_of(scored)),
+        "KV-cache tokens   without reason  " + figures(tokens_of(whole)),
+        "                  complete        " + figures(tokens_of(complete)),
+        "                  all             " + figures(tokens_of(scored)),
+        "max concurrency   without reason  "
+        + figures([one.concurrency for one in whole if one.concurrency is not None]),
         "",
         "fit or no fit: " + confusion(scored),
         "of these, GPUs that are nearly full: " + confusion(one for one in scored if _nearly_full(one)),
@@ -283,9 +309,11 @@ def main() -> int:
     if not options.truth.is_file():
         print(f"There is no {options.truth}: nothing to score. Name one with --truth.")
         return 0
-    reasons = json.loads((Path(__file__).parent / "reasons.json").read_text())
-    print(report(load(options.truth, options.configs), reasons))
-    return 0
+    scored = load(options.truth, options.configs)
+    print(report(scored, REASONS))
+    missed = targets(scored, REASONS)
+    print("\n" + ("\n".join(f"Missed: {one}." for one in missed) or "Every target is met."))
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -67,13 +67,13 @@ PROFILES: tuple[GpuProfile, ...] = (
     ),
     GpuProfile(
         "NVIDIA A100-SXM4-80GB", r"A(?:100|800)-SXM\d?-80GB",
-        ("a100-80gb-sxm", "a100sxm80", "a100-80"),
+        ("a100-80gb-sxm", "a100sxm80", "a100-80", "a100-80gb"),
         81920, "8.0", 2039, NVSWITCH, 600, 12,
         "reported, driver 555.42.02; A100 datasheet",
     ),
     GpuProfile(
         "NVIDIA A100-SXM4-40GB", r"A100-SXM\d?-40GB",
-        ("a100-40gb-sxm", "a100sxm40", "a100-40"),
+        ("a100-40gb-sxm", "a100sxm40", "a100-40", "a100-40gb"),
         40960, "8.0", 1555, NVSWITCH, 600, 12,
         "reported, driver 510.47.03; A100 datasheet",
     ),
@@ -229,7 +229,7 @@ PROFILES: tuple[GpuProfile, ...] = (
     ),
     GpuProfile(
         "NVIDIA GB10", r"\bGB10$",
-        ("gb10", "dgxspark"),
+        ("gb10", "dgxspark", "gb10dgxspark"),
         None, "12.1", 273, PCIE, 0, 0,
         "reported, driver 580.126.09 (memory N/A); DGX Spark datasheet", unified=True,
     ),
