@@ -1,6 +1,6 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit molecule test bench build clean
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit parser molecule test bench build clean
 
 PYTHON ?= python3
 MODEL ?=
@@ -40,10 +40,13 @@ docs-lint: venv ## Documentation of modules, filters and roles
 unit: venv ## Unit tests
 	pytest tests/unit
 
+parser: venv ## vLLM's own parser takes the options that are written (CPU build of vLLM, kept in the cache folder)
+	pytest tests/vllm_parser
+
 molecule: venv ## Every scenario on nodes made here (SCENARIOS="one two" for some; needs root)
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
 
-test: lint docs-lint unit molecule ## All of the above
+test: lint docs-lint unit parser molecule ## All of the above
 
 bench: venv ## Time that reading the outputs of a 16-GPU host takes
 	python tests/bench/bench_observe.py
