@@ -1,6 +1,7 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser molecule test bench build clean
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser molecule test accuracy bench build \
+	clean
 
 PYTHON ?= python3
 MODEL ?=
@@ -44,10 +45,13 @@ browser: venv ## The plan's page in a headless Chromium (SCREENSHOTS=folder keep
 	@$(PYTHON) tools/browser.py
 	pytest tests/browser
 
+parser: venv ## vLLM's own parser takes the options that are written (CPU build of vLLM, kept in the cache folder)
+	pytest tests/vllm_parser
+
 molecule: venv ## Every scenario on nodes made here (SCENARIOS="one two" for some; needs root)
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
 
-test: lint docs-lint unit browser molecule ## All of the above
+test: lint docs-lint unit browser parser molecule ## All of the above
 
 accuracy: venv ## How far predictions are off from what real vLLM runs reported (TRUTH=FILE CONFIGS=DIR)
 	python tests/accuracy/score.py $(if $(TRUTH),--truth '$(TRUTH)') $(if $(CONFIGS),--configs '$(CONFIGS)')
