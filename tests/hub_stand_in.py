@@ -5,9 +5,10 @@ read and to download a model (https://huggingface.co/docs/hub/api, and huggingfa
 
 - ``GET /api/models/<org>/<name>[/revision/<revision>]``: the commit (``sha``) and the files with their sizes
 - ``GET /api/models/<org>/<name>/tree/<revision>``: the files, as ``hf download`` lists them
-- ``HEAD`` and ``GET /<org>/<name>/resolve/<revision>/<file>``: a file, with ``ETag`` and ``X-Repo-Commit``, from the
-  byte that a ``Range`` asks for
+- ``HEAD`` and ``GET /<org>/<name>/resolve/<revision>/<file>``: a file, with ``ETag`` and ``X-Repo-Commit``, or the
+  bytes that a ``Range`` asks for
 - errors by ``X-Error-Code``: ``RepoNotFound``, ``RevisionNotFound``, ``EntryNotFound`` (404), ``GatedRepo`` (403)
+- 401 without a code for a token that is not one of its own: only those that begin with ``hf_good`` are
 
 A folder ``<org>/<name>`` is a model; its only branch is ``main``, and its commit is computed from its files. A file
 ``.gated`` in it makes the model gated: its list can be read and its files cannot, as on the Hub. A file
@@ -34,7 +35,8 @@ from urllib.parse import unquote, urlsplit
 
 API = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)(?:/(?P<view>revision|tree)/(?P<revision>[^/]+))?/?")
 FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
-RANGE = re.compile(r"bytes=(\d+)-")
+RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+TOKEN = re.compile(r"Bearer hf_good\w*")
 BRANCH = "main"
 
 
@@ -108,6 +110,9 @@ class Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         self.server.asked.append(f"{self.command} {path}")
         try:
+            authorization = self.headers.get("Authorization")
+            if authorization is not None and not TOKEN.fullmatch(authorization):
+                raise Refused(HTTPStatus.UNAUTHORIZED, "", "Invalid credentials in Authorization header")
             if match := API.fullmatch(path):
                 self.say_json(self.describe(**match.groupdict()), with_body)
             elif match := FILE.fullmatch(path):
@@ -144,17 +149,21 @@ class Handler(BaseHTTPRequestHandler):
         size = path.stat().st_size
         asked = RANGE.fullmatch(self.headers.get("Range", ""))
         begin = min(int(asked[1]), size) if asked else 0
+        end = min(int(asked[2]) + 1, size) if asked and asked[2] else size
         self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
         if asked:
-            self.send_header("Content-Range", f"bytes {begin}-{size - 1}/{size}")
-        self.send_header("Content-Length", str(size - begin))
+            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{size}")
+        self.send_header("Content-Length", str(end - begin))
         self.send_header("ETag", f'"{_digest(path)}"')
         self.send_header("X-Repo-Commit", commit)
         self.end_headers()
         if with_body:
             with path.open("rb") as stream:
                 stream.seek(begin)
-                shutil.copyfileobj(stream, self.wfile)
+                if end == size:
+                    shutil.copyfileobj(stream, self.wfile)
+                else:
+                    self.wfile.write(stream.read(end - begin))
 
     def say_json(
         self,

@@ -20,15 +20,13 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
     safetensors,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_checkpoint import checkpoint, num_mtp_layers
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import (  # noqa: F401
-    ALIASES,
-    NESTED,
-    TextConfig,
-    text_config,
-)
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import ALIASES, TextConfig
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_layers import Stack, stack
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_parts import Part
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_traits import known
 
+# A model of an unknown type is understood after all when what is computed is this close to its files.
+KNOWN_BY_SIZE = 0.01
 # What vLLM can load, best first; the first kind that is there is the one that it reads.
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 # Names of small files beside config.json that are read too.
@@ -65,7 +63,7 @@ def facts(
         "quantization": quantization.method if quantization else None,
         "quantization_config": quantization.public(parts) if quantization else None,
         "weight_bytes": weight_bytes,
-        "weights": _weights(text, layers, parts, quantization, weight_bytes, headers, warnings),
+        "weights": _weights(text, layers, parts, quantization, weight_bytes, headers, pooling, warnings),
         "warnings": warnings,
     }
 
@@ -108,11 +106,12 @@ def _weights(
     quantization: model_quantization.Quantization | None,
     weight_bytes: int | None,
     headers: safetensors.Headers | None,
+    pooling: bool,
     warnings: list[str],
 ) -> dict[str, Any] | None:
     """Return the fact ``weights``, None when neither headers nor sizes say anything; adds to ``warnings``."""
     if headers:
-        entries, found = safetensors.entries(headers, text, layers, quantization)
+        entries, found = safetensors.entries(headers, text, layers, quantization, pooling)
         warnings += found
         return model_weights.fact("headers", True, entries)
     if not parts:
@@ -121,12 +120,19 @@ def _weights(
         warnings.append(
             f"The vision tower of {text.root_type or 'this model'} is computed as a plain transformer of its size."
         )
-    if text.dtype is None:
-        warnings.append("The configuration names no dtype; 16 bits for each unquantized weight are assumed.")
-    entries = model_weights.computed(parts, quantization, text.dtype)
+    dtype = text.dtype
+    if dtype is None:
+        dtype = model_weights.likely_dtype(parts, quantization, weight_bytes)
+        warnings.append(f"The configuration names no dtype; {dtype} is assumed for each unquantized weight.")
+    entries = model_weights.computed(parts, quantization, dtype)
+    whole = sum(entry.file_bytes for entry in entries)
+    if not known(text) and (weight_bytes is None or abs(whole / weight_bytes - 1) > KNOWN_BY_SIZE):
+        warnings.append(
+            f"The model type {text.model_type or 'of this model'} is not one that is read exactly; its weights are "
+            "computed as those of a Llama with the same sizes."
+        )
     if weight_bytes is None:
         return model_weights.fact("computed", False, entries)
-    whole = sum(entry.file_bytes for entry in entries)
     table = next((entry.file_bytes for entry in entries if entry.kind == "embedding"), 0) if text.tied else 0
     entries, found = model_weights.fitted(entries, weight_bytes, table)
     warnings += found

@@ -126,9 +126,14 @@ class TextConfig:
         return self.defaults.get(name, default)
 
     def number(self, *names: str) -> int | None:
-        """Return the first positive number among ``names``; the first of a list when it is one."""
+        """Return the first positive number among ``names``; the first of a list when it is one.
+
+        A name that is written as null or 0 has no default.
+        """
+        places = [self.own, *(mapping(self.own.get(key)) for key in INNER)]
         for name in names:
-            for place in (self.own, *(mapping(self.own.get(key)) for key in INNER), self.defaults):
+            written = any(name in place for place in places)
+            for place in places if written else [self.defaults]:
                 value = place.get(name)
                 found = whole(value[0] if isinstance(value, list) and value else value)
                 if found is not None:

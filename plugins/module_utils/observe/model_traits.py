@@ -111,8 +111,22 @@ FAMILIES: Mapping[str, Traits] = {
     "exaone4": Traits(qk_norm="head"),
 }
 
+# Families whose layers are Llama's in all that counts here, or are made elsewhere.
+_LIKE_LLAMA = frozenset(
+    {
+        "mistral", "phi3", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "kimi_k2", "glm_moe_dsa",
+        "glm4_moe_lite", "gpt_oss", "nemotron-nas", "mimo_v2_flash", "mamba", "mamba2", "falcon_mamba", "glm",
+        "qwen3_vl_moe_text", "ministral", "exaone", "yi", "internlm3", "aquila",
+    }
+)  # fmt: skip
+
 # Families with a switch for their norms of queries and keys, and where it stands when it is not written.
 _QK_NORM_DEFAULT: Mapping[str, bool] = {"cohere": False, "minimax_m2": True, "minimax_m3": True, "minimax_m3_vl": True}
+
+
+def known(text: TextConfig) -> bool:
+    """Whether the layers of a model are computed from its own family's structure."""
+    return text.model_type in FAMILIES or text.model_type in _LIKE_LLAMA or bool(text.compress_ratios)
 
 
 def traits(text: TextConfig) -> Traits:

@@ -10,6 +10,7 @@ from typing import Any
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_parts import (
     ATTENTION_KINDS,
     FEED_FORWARD_KINDS,
+    KINDS,
     QUANTIZABLE,
     Part,
 )
@@ -69,6 +70,15 @@ def computed(parts: Iterable[Part], quantization: Quantization | None, dtype: st
         entry = entries.setdefault((part.kind, layer), Entry(part.kind, layer))
         _count(entry, part, quantization, width)
     return [entry for entry in entries.values() if entry.parameters]
+
+
+def likely_dtype(parts: Sequence[Part], quantization: Quantization | None, total: int | None) -> str:
+    """Guess the dtype of a checkpoint that names none: the one that makes files of ``total`` bytes, else bfloat16."""
+
+    def distance(dtype: str) -> int:
+        return abs(sum(entry.file_bytes for entry in computed(parts, quantization, dtype)) - (total or 0))
+
+    return min(("bfloat16", "float32"), key=distance) if total else "bfloat16"
 
 
 def _count(entry: Entry, part: Part, quantization: Quantization | None, width: float) -> None:
@@ -137,8 +147,9 @@ def _stretched(entry: Entry, factor: float) -> Entry:
 
 
 def fact(source: str, exact: bool, entries: Iterable[Entry], computed_bytes: int | None = None) -> dict[str, Any]:
-    """Return the fact ``weights``; ``computed_bytes`` where the entries were fitted to another sum."""
-    result: dict[str, Any] = {"source": source, "exact": exact, "tensors": [entry.public() for entry in entries]}
+    """Return the fact ``weights``, in the order of ``KINDS``; ``computed_bytes`` where it was fitted to another sum."""
+    ordered = sorted(entries, key=lambda entry: (KINDS.index(entry.kind), entry.layer or ""))
+    result: dict[str, Any] = {"source": source, "exact": exact, "tensors": [entry.public() for entry in ordered]}
     if computed_bytes is not None:
         result["computed_bytes"] = computed_bytes
     return result

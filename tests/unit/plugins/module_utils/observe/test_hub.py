@@ -14,17 +14,98 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub a
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model
 
 from tests.hub_stand_in import Hub, commit_of
-from tests.unit.conftest import CONFIG
+from tests.unit.conftest import CONFIG, write_model
+from tests.unit.plugins.module_utils.observe.checkpoints import LLAMA, llama_headers, write_checkpoint
 from tests.unit.samples import CHECKOUT
 
 
-def test_a_good_model(hub: Hub) -> None:
-    commit = commit_of(hub.folder / "org/good")
+@pytest.fixture(scope="module")
+def sharded(hub: Hub) -> Path:
+    """A model on the hub whose weights have headers, in two files."""
+    headers = llama_headers()
+    names = sorted(headers)
+    shards = {
+        f"model-0000{number}-of-00002.safetensors": {name: headers[name] for name in names[number - 1 :: 2]}
+        for number in (1, 2)
+    }
+    return write_checkpoint(hub.folder / "org/sharded", LLAMA, shards)
+
+
+def test_a_good_model(hub: Hub, sharded: Path) -> None:
+    commit = commit_of(sharded)
     hub.asked.clear()
-    assert hub_reader.read("org/good", "main") == {**model.facts(CONFIG, 1000), "revision": commit}
-    assert hub_reader.read("org/good", commit)["revision"] == commit
-    fetched = [line for line in hub.asked if line.startswith("GET") and "/resolve/" in line]
-    assert fetched == [f"GET /org/good/resolve/{commit}/config.json"]
+    size = sum(file.stat().st_size for file in sharded.glob("*.safetensors"))
+    assert hub_reader.read("org/sharded", "main") == {**model.facts(LLAMA, size, llama_headers()), "revision": commit}
+    assert hub_reader.read("org/sharded", commit)["revision"] == commit
+    fetched = {line.rpartition("/")[2] for line in hub.asked if line.startswith("GET") and "/resolve/" in line}
+    shards = {f"model-0000{number}-of-00002.safetensors" for number in (1, 2)}
+    assert fetched == {"config.json", "model.safetensors.index.json", *shards}
+
+
+def test_weights_without_a_header(hub: Hub) -> None:
+    found = hub_reader.read("org/good", "main")
+    said = found.pop("warnings")
+    expected = {**model.facts(CONFIG, 1000), "revision": commit_of(hub.folder / "org/good")}
+    del expected["warnings"]
+    assert found == expected
+    assert len(said) == 1
+    assert said[0].startswith("The headers of the weights of org/good could not be read (")
+    assert said[0].endswith("are computed from config.json and fitted to the size of the files.")
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "said"),
+    [
+        ("org/pickle", {"pytorch_model__bin": b"345"}, "The weights are pickles (*.bin, *.pt)"),
+        ("org/gguf", {"m__gguf": b"1"}, "The weights are GGUF"),
+    ],
+)
+def test_what_stands_against_the_weights_is_said(hub: Hub, name: str, files: dict[str, bytes], said: str) -> None:
+    write_model(hub.folder / name, "model.safetensors", **files)
+    hub.asked.clear()
+    found = hub_reader.read(name, "main")
+    assert found["warnings"][0].startswith(said)
+    assert found["weight_bytes"] == sum(len(content) for content in files.values())
+    assert not [line for line in hub.asked if line.endswith((".bin", ".gguf"))]
+
+
+def test_files_beside_the_configuration(hub: Hub) -> None:
+    content = b'{"quantization": {"quant_algo": "NVFP4"}}'
+    modules = b'[{"type": "sentence_transformers.models.Pooling"}]'
+    write_model(hub.folder / "org/beside", hf_quant_config__json=content, modules__json=modules)
+    found = hub_reader.read("org/beside", "main")
+    assert (found["quantization"], found["runner"]) == ("modelopt_fp4", "pooling")
+
+
+@pytest.mark.parametrize(
+    ("name", "token", "sentence"),
+    [
+        (
+            "org/good",
+            "hf_wrong",
+            "The hub does not accept the token that was used for org/good; correct HF_TOKEN, or unset it for a public "
+            "model.",
+        ),
+        (
+            "org/gated",
+            "hf_good",
+            "The hub model org/gated is gated, and the token in use has no access to it: accept its licence on the hub "
+            "with the account of that token, and wait where its owner has to approve.",
+        ),
+    ],
+)
+def test_refused_tokens(hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, token: str, sentence: str) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(InputError) as raised:
+        hub_reader.read(name, "main")
+    assert str(raised.value) == sentence
+    assert token not in str(raised.value)
+
+
+def test_a_token_in_a_file(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hf_wrong\n", encoding="utf-8")
+    said = read_elsewhere(tmp_path, hub.url, HF_TOKEN_PATH=str(tmp_path / "token"))
+    assert said.startswith("The hub does not accept the token that was used for org/good;")
 
 
 @pytest.mark.parametrize(
@@ -35,7 +116,12 @@ def test_a_good_model(hub: Hub) -> None:
             "main",
             "The hub has no model org/none, or it is private; correct 'model' (a path begins with /).",
         ),
-        ("org/gated", "main", "The hub model org/gated is gated: accept its licence on the hub, and log in."),
+        (
+            "org/gated",
+            "main",
+            "The hub model org/gated is gated: accept its licence on the hub, and give a token of that account as "
+            "HF_TOKEN or in the file that HF_TOKEN_PATH names.",
+        ),
         ("org/good", "v7", "The hub model org/good has no revision 'v7'; correct 'revision'."),
         ("org/no-config", "main", "The hub model org/no-config has no config.json, so vLLM cannot load it."),
         (
@@ -82,9 +168,9 @@ except InputError as error:
 """
 
 
-def read_elsewhere(tmp_path: Path, endpoint: str, *options: str) -> str:
-    """Read a model in a Python of its own, since huggingface_hub reads HF_ENDPOINT once."""
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
+def read_elsewhere(tmp_path: Path, endpoint: str, *options: str, **more: str) -> str:
+    """Read a model in a Python of its own, since huggingface_hub reads HF_ENDPOINT once; ``more`` is environment."""
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), **more}
     environment["PYTHONPATH"] = str(CHECKOUT / ".collections")
     done = subprocess.run(
         [sys.executable, *options, "-c", READ], env=environment, capture_output=True, text=True, timeout=60, check=False

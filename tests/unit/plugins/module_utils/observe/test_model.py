@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import ALIASES, NESTED
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.conftest import CONFIG, write_model
+from tests.unit.plugins.module_utils.observe.checkpoints import LLAMA as CHECKPOINT
+from tests.unit.plugins.module_utils.observe.checkpoints import llama_headers, write_checkpoint
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
@@ -29,25 +32,51 @@ LLAMA = {
 
 
 def test_facts_of_a_llama() -> None:
-    assert model.facts(LLAMA, 141107412992) == {
+    found = model.facts(LLAMA, 141107412992)
+    weights = found.pop("weights")
+    assert weights["source"] == "stated"
+    assert abs(sum(one["bytes"] for one in weights["tensors"]) - 141107412992) < 10
+    assert found == {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "num_layers": 80,
         "num_attention_heads": 64,
         "num_kv_heads": 8,
         "head_dim": 128,
+        "head_dim_v": 128,
         "hidden_size": 8192,
         "intermediate_size": 28672,
         "moe_intermediate_size": None,
         "num_experts": None,
+        "num_experts_per_tok": None,
+        "num_shared_experts": None,
+        "shared_expert_intermediate_size": None,
+        "is_moe": False,
         "vocab_size": 128256,
         "kv_lora_rank": None,
+        "q_lora_rank": None,
+        "qk_nope_head_dim": None,
+        "qk_rope_head_dim": None,
+        "v_head_dim": None,
+        "index_head_dim": None,
+        "index_n_heads": None,
         "mla": False,
+        "tie_word_embeddings": False,
+        "num_mtp_layers": 0,
         "max_model_len": 131072,
+        "default_max_model_len": 131072,
         "rope_scaling": None,
         "dtype": "bfloat16",
         "quantization": None,
+        "quantization_config": None,
         "weight_bytes": 141107412992,
+        "runner": "generate",
+        "multimodal": False,
+        "supports_pipeline": True,
+        "vision": None,
+        "layers": [{"count": 80, "attention": "full", "feed_forward": "dense"}],
+        "attention": {"full": {"type": "full", "num_heads": 64, "num_kv_heads": 8, "head_dim": 128, "head_dim_v": 128}},
+        "warnings": [],
     }
 
 
@@ -62,8 +91,38 @@ def test_facts_of_a_llama() -> None:
         ({"multi_query_group_num": 2, "num_attention_heads": 32}, "num_kv_heads", 2),
         ({"n_positions": 1024}, "max_model_len", 1024),
         ({"n_routed_experts": 256}, "num_experts", 256),
+        ({"n_heads": 48, "attn_config": {"kv_n_heads": 8}}, "num_kv_heads", 8),
+        ({"model_type": "falcon", "num_attention_heads": 71}, "num_kv_heads", 1),
+        ({"model_type": "falcon", "num_kv_heads": 8, "new_decoder_architecture": True}, "num_kv_heads", 8),
+        (
+            {"num_attention_heads": 64, "block_configs": [{"attention": {"n_heads_in_group": 8}}]},
+            "num_kv_heads",
+            8,
+        ),
+        ({"kv_channels": 128}, "head_dim", 128),
+        ({"model_type": "deepseek_v3", "kv_lora_rank": 512, "qk_rope_head_dim": 64}, "head_dim", 576),
+        ({"model_type": "deepseek_v3", "kv_lora_rank": 512}, "mla", True),
+        ({"model_type": "llama", "kv_lora_rank": 512}, "mla", False),
         ({"kv_lora_rank": 512}, "mla", True),
         ({"kv_lora_rank": None}, "mla", False),
+        ({"model_type": "gemma2"}, "tie_word_embeddings", True),
+        ({"model_type": "gemma2", "tie_word_embeddings": False}, "tie_word_embeddings", False),
+        ({"tie_word_embeddings": True, "text_config": {"model_type": "qwen2"}}, "tie_word_embeddings", True),
+        ({"n_routed_experts": 8, "intermediate_size": 64}, "moe_intermediate_size", 64),
+        (
+            {"n_routed_experts": 8, "moe_intermediate_size": 64, "n_shared_experts": 2},
+            "shared_expert_intermediate_size",
+            128,
+        ),
+        ({"num_nextn_predict_layers": 1}, "num_mtp_layers", 1),
+        ({"model_type": "minimax_m2", "num_nextn_predict_layers": 3}, "num_mtp_layers", 0),
+        ({"num_hidden_layers": 10**12}, "num_layers", None),
+        ({"num_hidden_layers": 12.0}, "num_layers", 12),
+        (
+            {"vision_config": {"depth": 2, "num_heads": 4, "hidden_size": 8, "intermediate_size": 16}},
+            "vision",
+            {"num_attention_heads": 4, "hidden_size": 8, "num_layers": 2, "intermediate_size": 16},
+        ),
         ({"quantization_config": {"quant_method": "fp8"}}, "quantization", "fp8"),
         ({"text_config": {"quantization_config": {"quant_method": "awq"}}}, "quantization", "awq"),
         ({"dtype": "float16"}, "dtype", "float16"),
@@ -89,11 +148,26 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-KEYS = [name for names in model.ALIASES.values() for name in names]
-KEYS += [*model.NESTED, "architectures", "dtype", "torch_dtype", "quantization_config", "rope_scaling", "model_type"]
+KEYS = [name for names in ALIASES.values() for name in names]
+KEYS += [*NESTED, "architectures", "dtype", "torch_dtype", "quantization_config", "rope_scaling", "model_type"]
+KEYS += ["layer_types", "sliding_window", "vision_config", "block_configs", "compress_ratios", "linear_attn_config"]
+KEYS += [
+    "hybrid_override_pattern",
+    "moe_layer_freq",
+    "sparse_attention_config",
+    "rope_parameters",
+    "tie_word_embeddings",
+]
+TYPES = st.sampled_from(["llama", "deepseek_v3", "deepseek_v4", "qwen3_5_text", "nemotron_h", "gemma3n_text", "falcon"])
 
 
-@given(st.recursive(JSON, lambda inner: st.dictionaries(st.sampled_from(KEYS), inner, max_size=5), max_leaves=8))
+@given(
+    st.recursive(
+        JSON | TYPES | st.integers(1, 8),
+        lambda inner: st.dictionaries(st.sampled_from(KEYS), inner, max_size=8) | st.lists(inner, max_size=3),
+        max_leaves=12,
+    )
+)
 def test_any_json_is_read_or_refused_with_a_sentence(config: Any) -> None:
     try:
         parsed = model.parse_config(json.dumps(config), "config.json")
@@ -102,7 +176,8 @@ def test_any_json_is_read_or_refused_with_a_sentence(config: Any) -> None:
         assert not isinstance(config, dict)
         return
     facts = model.facts(parsed, 1)
-    assert all(facts[key] is None or facts[key] > 0 for key in (*model.ALIASES, "weight_bytes") if key != "head_dim")
+    assert all(facts[key] is None or facts[key] > 0 for key in (*ALIASES, "weight_bytes"))
+    assert sum(run["count"] for run in facts["layers"]) == (facts["num_layers"] or 0)
     json.dumps(facts)
 
 
@@ -117,8 +192,46 @@ def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
 
 class TestFolder:
     def test_a_good_one(self, tmp_path: Path) -> None:
+        folder = write_checkpoint(tmp_path / "m", CHECKPOINT, {"model.safetensors": llama_headers()})
+        size = (folder / "model.safetensors").stat().st_size
+        assert model.read_folder(str(folder)) == model.facts(CHECKPOINT, size, llama_headers())
+
+    def test_weights_without_a_header(self, tmp_path: Path) -> None:
         folder = write_model(tmp_path / "m")
-        assert model.read_folder(str(folder)) == model.facts(CONFIG, 1000)
+        assert model.read_folder(str(folder)) == {
+            **model.facts(CONFIG, 1000),
+            "warnings": [
+                f"{folder}/model.safetensors does not begin with a safetensors header; fetch the model again. "
+                "The bytes of each kind of weight are computed from config.json instead."
+            ],
+        }
+
+    @pytest.mark.parametrize(
+        ("files", "said"),
+        [
+            ({"pytorch_model__bin": b"345"}, "The weights are pickles (*.bin, *.pt)"),
+            ({"m__gguf": b"1"}, "The weights are GGUF, which vLLM 0.33 reads only with the plugin vllm-gguf-plugin."),
+        ],
+    )
+    def test_what_stands_against_the_weights_is_said(self, tmp_path: Path, files: dict[str, bytes], said: str) -> None:
+        folder = write_model(tmp_path / "m", "model.safetensors", **files)
+        assert model.read_folder(str(folder))["warnings"][0].startswith(said)
+
+    def test_quantization_beside_the_configuration(self, tmp_path: Path) -> None:
+        content = b'{"quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}}'
+        folder = write_model(tmp_path / "m", hf_quant_config__json=content)
+        assert model.read_folder(str(folder))["quantization"] == "modelopt"
+
+    def test_quantization_that_is_not_json(self, tmp_path: Path) -> None:
+        self.refused(
+            write_model(tmp_path / "m", hf_quant_config__json=b"{"),
+            "{}/hf_quant_config.json is not JSON (Expecting property name enclosed in double quotes: "
+            "line 1 column 2 (char 1)); fetch the model again.",
+        )
+
+    def test_other_files_that_are_not_json_are_left_out(self, tmp_path: Path) -> None:
+        folder = write_model(tmp_path / "m", modules__json=b"{", tokenizer_config__json=b"\xff")
+        assert model.read_folder(str(folder))["runner"] == "generate"
 
     @pytest.mark.parametrize(
         ("files", "size"),

@@ -223,6 +223,7 @@ def test_every_configuration_is_read() -> None:
         ("microsoft--Phi-3-mini-4k-instruct", {"sliding": 32}),
         ("bigcode--starcoder2-15b", {"sliding": 40}),
         ("Qwen--Qwen2.5-7B", {"full": 28}),
+        ("mistralai--Mistral-Nemo-Instruct-2407", {"full": 40}),
         ("deepseek-ai--DeepSeek-V4-Flash", {"other": 2, "other_2": 21, "other_3": 20}),
     ],
 )
