@@ -12,7 +12,7 @@ from tools.nodes.names import checked, fleet_names
 LABELS = st.from_regex(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True)
 
 
-@given(fleet=LABELS, node=LABELS, path=st.text(st.characters(blacklist_characters="\0/"), min_size=1))
+@given(fleet=LABELS, node=LABELS, path=st.text(st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1))
 def test_names_fit_what_linux_and_nspawn_allow(fleet: str, node: str, path: str) -> None:
     names = fleet_names(fleet, Path("/") / path)
     assert len(names.bridge) <= 15

@@ -68,7 +68,7 @@ WHOLE = "write a whole number above 0."
 COUNT_OR_AUTO = "write auto, or a whole number above 0."
 LINE = "write a line of text."
 YES_OR_NO = ([0, 1, "true", "yes", None, "auto", []], "write true or false.")
-FILE = (["", "config.json", "~/x", 7, None], "write the absolute path of a file on the control node, such as")
+FILE = (["", "a\nb", 7, None], "write the path of a file on the control node, such as")
 COUNT: tuple[list[Any], str] = ([0, -2, "2", 2.0, True, None, "auto"], WHOLE)
 FLAGS = (
     "shared_gpus",
