@@ -281,8 +281,10 @@ def test_no_group_has_a_worse_link_than_it_must(facts: dict[str, Any], data: Any
         return
     found = groups(facts, pool, size, count)
     ranks = sorted((links.rank(group.worst_link) for group in found), reverse=True)
-    packed = links.device_groups(links.through_switch(facts["link_matrix"], 18))[size][:count]
-    best = sorted((links.rank(links.worst_link(facts["link_matrix"], group)) for group in packed), reverse=True)
+    filled = links.through_switch(facts["link_matrix"], 18)
+    nodes = [device["numa_node"] for device in facts["devices"]]
+    packed = links.device_groups(filled, None, nodes)[size][:count]
+    best = sorted((links.rank(links.worst_link(filled, group)) for group in packed), reverse=True)
     assert ranks <= best
 
 
