@@ -26,7 +26,7 @@ GOOD: dict[str, list[Any]] = {
     "host": ["127.0.0.1", "::", "0.0.0.0"],
     "port": [1, 8000, 65535],
     "tensor_parallel_size": ["auto", 1, 6],
-    "pipeline_parallel_size": [1, 2],
+    "pipeline_parallel_size": ["auto", 1, 2],
     "dtype": ["auto", "float16"],
     "max_model_len": ["auto", 1, 131072],
     "max_num_seqs": [1, 256],
@@ -38,7 +38,7 @@ GOOD: dict[str, list[Any]] = {
     "nodes": [["a", "b"], ["gpu01.example.com", "gpu02.example.com", "gpu03"]],
     "network_interface": ["eth1", "enp65s0f0np0", "bond0.12"],
     "master_port": [29501],
-    "data_parallel_size": [1, 8],
+    "data_parallel_size": ["auto", 1, 8],
     "enable_expert_parallel": [True, False],
     "decode_context_parallel_size": [1, 8],
     "distributed_executor_backend": ["mp", "ray"],
@@ -80,7 +80,6 @@ FLAGS = (
 )
 COUNTS = (
     "min_concurrency",
-    "data_parallel_size",
     "decode_context_parallel_size",
     "kv_cache_memory_bytes",
     "block_size",
@@ -151,7 +150,8 @@ BAD: dict[str, tuple[list[Any], str]] = {
     "host": (["", "a\nb", 7, None], LINE),
     "port": ([0, -1, 65536, "8000", 8000.0, True, None], "write a port from 1 to 65535."),
     "tensor_parallel_size": ([0, -2, "2", 2.0, True, None, "all"], COUNT_OR_AUTO),
-    "pipeline_parallel_size": ([0, -2, "2", 2.0, True, None, "auto"], WHOLE),
+    "pipeline_parallel_size": ([0, -2, "2", 2.0, True, None, "all"], COUNT_OR_AUTO),
+    "data_parallel_size": ([0, -2, "2", 2.0, True, None, "all"], COUNT_OR_AUTO),
     "dtype": (["", 16, None], LINE),
     "max_model_len": ([0, -1, "32k", 1.5, False, None], COUNT_OR_AUTO),
     "max_num_seqs": ([0, "auto", None], WHOLE),
@@ -418,7 +418,7 @@ def test_valid_entries_become_instances(entry: dict[str, Any]) -> None:
     default = instances.Instance(name=entry["name"], model=entry["model"])
     for key in instances.FIELDS:
         wanted = entry.get(key, getattr(default, key))
-        if wanted == "auto" and key in ("tensor_parallel_size", "max_model_len"):
+        if wanted == "auto" and (key.endswith("_parallel_size") or key == "max_model_len"):
             wanted = None
         assert getattr(made, key) == (tuple(wanted) if isinstance(wanted, list) else wanted)
 
