@@ -379,10 +379,10 @@ gpu_facts:
       sample: false
     pci_gpus:
       description: GPUs that the PCI bus shows, with or without a driver, each with C(pci_bus_id), C(vendor),
-        C(name), C(driver), C(numa_node).
+        C(name), C(device_id) (its PCI device ID, four digits), C(driver), C(numa_node).
       type: list
       elements: dict
-      sample: [{"pci_bus_id": "0000:1b:00.0", "vendor": "nvidia", "driver": "nvidia", "numa_node": 0}]
+      sample: [{"pci_bus_id": "0000:1b:00.0", "vendor": "nvidia", "device_id": "2330", "driver": "nvidia"}]
     numa_nodes:
       description: The host's NUMA nodes, by id.
       type: list

@@ -31,7 +31,7 @@ _CLASS_CODES = {
 
 @dataclass
 class PciDevice:
-    """One PCI device. ``address`` is 0000:17:00.0, ``kind`` the four digits of its class."""
+    """One PCI device. ``address`` is 0000:17:00.0, ``kind`` the four digits of its class, ``device_id`` its own."""
 
     address: str
     kind: str
@@ -41,6 +41,7 @@ class PciDevice:
     numa_node: int | None = None
     iommu_type: str | None = None
     acs_redirect: bool | None = None
+    device_id: str | None = None
 
     @property
     def is_gpu(self) -> bool:
@@ -76,7 +77,13 @@ def _device(address: str, rest: str) -> PciDevice:
     vendor = codes[1].lower() if codes else None
     if vendor is None:
         vendor = next((number for number, text in _VENDOR_NAMES.items() if name.startswith(text)), None)
-    return PciDevice(normal_address(address) or address, (code or _CLASS_CODES.get(label, "")).lower(), vendor, name)
+    return PciDevice(
+        normal_address(address) or address,
+        (code or _CLASS_CODES.get(label, "")).lower(),
+        vendor,
+        name,
+        device_id=codes[2].lower() if codes else None,
+    )
 
 
 def _detail(device: PciDevice, line: str) -> None:
@@ -110,4 +117,5 @@ def _from_parts(address: str, values: Mapping[str, str]) -> PciDevice:
         driver=driver[3:] if driver.startswith("-> ") else None,
         numa_node=int(node) if node.isascii() and node.isdigit() else None,
         iommu_type=values.get("iommu_group/type"),
+        device_id=values.get("device", "")[2:].lower() or None,
     )

@@ -46,6 +46,7 @@ def pci_devices(lspci: str, files: Mapping[str, str]) -> list[PciDevice]:
         known = merged.setdefault(device.address, device)
         known.vendor = known.vendor or device.vendor
         known.kind = known.kind or device.kind
+        known.device_id = known.device_id or device.device_id
         known.driver = known.driver or device.driver
         known.numa_node = known.numa_node if known.numa_node is not None else device.numa_node
         known.iommu_type = known.iommu_type or device.iommu_type
@@ -86,6 +87,7 @@ def pci_gpus(pci: Sequence[PciDevice]) -> list[dict[str, Any]]:
             "pci_bus_id": device.address,
             "vendor": "nvidia" if device.vendor == NVIDIA else "amd",
             "name": device.name,
+            "device_id": device.device_id,
             "driver": device.driver,
             "numa_node": device.numa_node,
         }

@@ -228,3 +228,17 @@ def test_what_a_release_is_made_of(variant: str, requirements: str, left_out: li
 
 def test_every_variant_is_covered() -> None:
     assert set(variables_of("engine")["__engine_variants"]) == {"cuda", "rocm", "cpu"}
+
+
+def test_the_preferences_of_apt_are_one_record_for_each_rule() -> None:
+    records = [
+        {"packages": "a-* b*", "pin": "version 580.*", "priority": 1001},
+        {"packages": "c", "pin": 'origin "x"', "priority": -1},
+    ]
+    text = rendered("cuda", "preferences", variables_of("cuda", __cuda_plan={"preferences": records}))
+    comment, *stanzas = text.rstrip("\n").split("\n\n")
+    assert comment.startswith("# ")
+    assert stanzas == [
+        "Package: a-* b*\nPin: version 580.*\nPin-Priority: 1001",
+        'Package: c\nPin: origin "x"\nPin-Priority: -1',
+    ]

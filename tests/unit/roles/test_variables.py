@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.driver_wishes import Wishes
 
 from tests.unit.samples import CHECKOUT
 from tests.unit.templating import load_trusted, render
@@ -32,7 +33,7 @@ def computed(value: object) -> bool:
 
 
 def test_there_are_roles() -> None:
-    assert {"engine", "layout", "model", "serve", "warmup"} <= {role.name for role in ROLES}
+    assert {"cuda", "engine", "layout", "model", "serve", "warmup"} <= {role.name for role in ROLES}
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
@@ -96,3 +97,22 @@ def test_what_roles_share_is_written_once(role: str, variable: str, follows: str
     text = f"{{{{ {variable} }}}}"
     assert render(text, {**defaults, follows: "elsewhere"}) == "elsewhere"
     assert render(text, defaults) == owner[follows]
+
+
+def test_hosts_are_checked_for_the_release_that_is_installed() -> None:
+    defaults = load_trusted(CHECKOUT / "roles/cuda/defaults/main.yml")
+    variants = load_trusted(CHECKOUT / "roles/engine/vars/main.yml")["__engine_variants"]
+    assert render("{{ cuda_engine_version }}", defaults) == variants["cuda"]["version"]
+    assert render("{{ cuda_engine_version }}", {**defaults, "engine_version": "0.32.0"}) == "0.32.0"
+
+
+def test_the_filter_of_the_role_cuda_gets_every_wish() -> None:
+    """Each name is the variable's without its prefix, and a wish that is not passed on would not be noticed."""
+    wishes = load_trusted(CHECKOUT / "roles/cuda/vars/main.yml")["__cuda_wishes"]
+    defaults = load(CHECKOUT / "roles/cuda/defaults/main.yml")
+    assert all(f"cuda_{name}" in defaults and str(value) == f"{{{{ cuda_{name} }}}}" for name, value in wishes.items())
+    Wishes.read(
+        render(
+            "{{ __cuda_wishes }}", {**load_trusted(CHECKOUT / "roles/cuda/defaults/main.yml"), "__cuda_wishes": wishes}
+        )
+    )

@@ -128,3 +128,31 @@ def test_plan_table() -> None:
         assert render("{{ given | gpufleet.vllm.plan_table }}", {"given": given}) == wanted
     narrow = render("{{ given | gpufleet.vllm.plan_table(width=70) }}", {"given": report})
     assert narrow == table.table(report, 70) != wanted
+
+
+def test_compatibility_problems() -> None:
+    gpu_facts = {"accelerator": "cuda", "driver_version": "535.1", "devices": [], "nvswitch": {"count": 0}}
+    text = (
+        "{{ gpu_facts | gpufleet.vllm.compatibility_problems(version='0.33.0', host={'glibc': '2.36'},"
+        " driver_branch=branch, instances=wanted) }}"
+    )
+    (said,) = render(text, {"gpu_facts": gpu_facts, "branch": None, "wanted": []})
+    assert said.startswith("vLLM 0.33.0 is built for CUDA 13.0")
+    # What a person wrote may be anything: other checks speak of it.
+    for wanted in ("nonsense", {"a": 1}, [1, "x", {"name": "a", "environment": "x", "devices": "y"}]):
+        assert len(render(text, {"gpu_facts": gpu_facts, "branch": None, "wanted": wanted})) == 1
+    assert render(text, {"gpu_facts": gpu_facts, "branch": "580", "wanted": []}) == []
+
+
+def test_driver_plan_and_openpgp_fingerprints() -> None:
+    role = load_trusted(Path(__file__).parents[4] / "roles/cuda/defaults/main.yml")
+    wishes = load_trusted(Path(__file__).parents[4] / "roles/cuda/vars/main.yml")["__cuda_wishes"]
+    facts = {"found": {"packages": {}, "distribution": {"id": "debian", "version": "13"}}, "gpu": {"pci_gpus": []}}
+    text = "{{ found | gpufleet.vllm.driver_plan(gpu_facts=gpu, wishes=wishes) }}"
+    found = render(text, {**role, **facts, "wishes": wishes})
+    assert plain_all_through(found)
+    assert found["applies"] is False
+    with pytest.raises(AnsibleError, match="cuda_driver is 'yes'"):
+        render(text, {**role, **facts, "wishes": wishes, "cuda_driver": "yes"})
+    with pytest.raises(AnsibleError, match="no armored OpenPGP key"):
+        render("{{ 'x' | gpufleet.vllm.openpgp_fingerprints }}", {})

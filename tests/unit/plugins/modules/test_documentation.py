@@ -48,7 +48,7 @@ def compared(option: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_there_are_modules() -> None:
-    assert {"gpu_info", "host_info", "model_info", "plan_report", "warmup"} <= set(MODULES)
+    assert {"cuda_info", "gpu_info", "host_info", "model_info", "plan_report", "warmup"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", MODULES)

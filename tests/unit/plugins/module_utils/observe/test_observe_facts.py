@@ -47,6 +47,7 @@ def host(files: dict[str, str] | None = None, **outputs: ToolOutput) -> Outputs:
 GPU_ON_BUS = {
     "/sys/bus/pci/devices/0000:01:00.0/class": "0x030200\n",
     "/sys/bus/pci/devices/0000:01:00.0/vendor": "0x10de\n",
+    "/sys/bus/pci/devices/0000:01:00.0/device": "0x2684\n",
     "/sys/bus/pci/devices/0000:01:00.0/numa_node": "1\n",
 }
 NETWORK_ON_BUS = {
@@ -213,14 +214,21 @@ def test_gpus_without_a_driver_are_seen_on_the_bus() -> None:
     facts = build_facts(host(GPU_ON_BUS))
     assert facts["devices"] == []
     assert facts["pci_gpus"] == [
-        {"pci_bus_id": "0000:01:00.0", "vendor": "nvidia", "name": None, "driver": None, "numa_node": 1}
+        {
+            "pci_bus_id": "0000:01:00.0",
+            "vendor": "nvidia",
+            "name": None,
+            "device_id": "2684",
+            "driver": None,
+            "numa_node": 1,
+        }
     ]
 
 
 def test_a_recording_of_lspci_alone_says_what_it_can() -> None:
     facts = build_facts({sources.LSPCI: ToolOutput(OK, (HOSTS / "h100-nvswitch/lspci.txt").read_text())}, "recorded")
     assert (facts["accelerator"], facts["state"]) == ("cuda", "unknown")
-    assert len(facts["pci_gpus"]) == 8
+    assert [gpu["device_id"] for gpu in facts["pci_gpus"]] == ["2330"] * 8
 
 
 def test_a_topology_alone_gives_devices_links_and_nodes() -> None:

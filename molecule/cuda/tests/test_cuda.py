@@ -1,0 +1,120 @@
+"""What the role makes of a bare node, and what it does when versions change. The tests build on one another."""
+
+from __future__ import annotations
+
+from conftest import INSTALLED, boots, driver, role, version
+from testinfra.host import Host
+
+NEXT = "590.48.01"
+
+
+def test_a_bare_node_has_the_driver_loaded_after_one_reboot(nodes: list[Host]) -> None:
+    for node in nodes:
+        assert boots(node) == 2
+        assert driver(node) == INSTALLED
+        assert version(node, "nvidia-kernel-open-dkms").startswith(f"{INSTALLED}-1")
+        assert node.service("nvidia-persistenced").is_running
+        assert node.service("nvidia-persistenced").is_enabled
+        assert "blacklist nouveau" in node.file("/etc/modprobe.d/gpufleet-nouveau.conf").content_string
+
+
+def test_the_fabric_manager_is_of_the_drivers_version_and_runs(nodes: list[Host]) -> None:
+    for node in nodes:
+        assert version(node, "nvidia-fabricmanager") == f"{INSTALLED}-1 hold"
+        assert node.service("nvidia-fabricmanager").is_running
+        assert node.service("nvidia-fabricmanager").is_enabled
+        assert "<state>Completed</state>" in node.check_output("nvidia-smi -q -x")
+
+
+def test_a_second_run_and_a_check_change_nothing() -> None:
+    again = role()
+    assert (again.code, again.counts("changed")) == (0, [0, 0]), again.output
+    checked = role("--check", "--diff")
+    assert (checked.code, checked.counts("changed")) == (0, [0, 0]), checked.output
+
+
+def test_held_packages_survive_an_upgrade(nodes: list[Host]) -> None:
+    """The branch is enough: a newer version of it is offered, and only the hold keeps it away."""
+    any_version = role(cuda_driver_version="")
+    assert any_version.code == 0, any_version.output
+    for node in nodes:
+        assert "Candidate: 580.105.08-1" in node.check_output("apt-cache policy nvidia-driver-cuda")
+        said = node.check_output("apt-get --assume-yes upgrade")
+        assert "kept back" in said
+        assert version(node, "nvidia-driver-cuda") == f"{INSTALLED}-1 hold"
+        assert version(node, "libcuda1") == f"{INSTALLED}-1 hold"
+
+
+def test_a_fabric_manager_of_another_version_is_refused_or_mended(nodes: list[Host]) -> None:
+    for node in nodes:
+        node.check_output(
+            "apt-get install --assume-yes --allow-change-held-packages nvidia-fabricmanager=580.105.08-1"
+            " && systemctl restart nvidia-fabricmanager || true"
+        )
+        assert not node.service("nvidia-fabricmanager").is_running
+
+    refused = role(cuda_driver="keep", cuda_driver_version="")
+    assert refused.code != 0
+    assert refused.counts("failed") == [1, 1]
+    assert refused.counts("changed") == [0, 0]
+    assert f"nvidia-fabricmanager is 580.105.08 and the driver {INSTALLED}" in refused.text
+    assert "error 802" in refused.text
+
+    mended = role(cuda_driver="keep", cuda_driver_version="", cuda_fabric_manager="manage")
+    assert mended.code == 0, mended.output
+    for node in nodes:
+        assert version(node, "nvidia-fabricmanager").startswith(f"{INSTALLED}-1 ")
+        assert node.service("nvidia-fabricmanager").is_running
+        assert boots(node) == 2
+
+
+def test_a_foreign_key_is_refused_before_anything_is_written(nodes: list[Host]) -> None:
+    for node in nodes:
+        node.check_output("mv /etc/apt/keyrings/gpufleet-nvidia.asc /root/key")
+    refused = role(cuda_repository_fingerprints=["0123456789" * 4])
+    for node in nodes:
+        left = node.file("/etc/apt/keyrings/gpufleet-nvidia.asc").exists
+        node.check_output("mv /root/key /etc/apt/keyrings/gpufleet-nvidia.asc")
+        assert not left
+    assert refused.code != 0
+    assert f"{'0123456789' * 4} is expected. Nothing was changed." in refused.text
+
+
+def test_without_leave_to_reboot_a_new_branch_waits_and_says_so(nodes: list[Host]) -> None:
+    wanted = {"cuda_driver_branch": "590", "cuda_driver_version": "", "cuda_reboot": "never"}
+    predicted = role("--check", **wanted)
+    assert predicted.code == 0, predicted.output
+    assert f"The host has NVIDIA driver {INSTALLED}; NVIDIA driver 590 will be installed" in predicted.text
+    assert "The host would not be rebooted" in predicted.text
+
+    waiting = role(**wanted)
+    assert waiting.code == 0, waiting.output
+    assert f"The installed driver is {NEXT}, and another one is still loaded." in waiting.text
+    assert "reboot it when it suits, then run this again" in waiting.text
+    for node in nodes:
+        assert boots(node) == 2
+        assert version(node, "nvidia-driver-cuda") == f"{NEXT}-1 hold"
+        assert version(node, "nvidia-fabricmanager") == f"{NEXT}-1 hold"
+        assert driver(node) == ""
+
+
+def test_the_next_run_with_leave_makes_it_good(nodes: list[Host]) -> None:
+    done = role(cuda_driver_branch="590", cuda_driver_version="")
+    assert done.code == 0, done.output
+    for node in nodes:
+        assert boots(node) == 3
+        assert driver(node) == NEXT
+        assert node.service("nvidia-fabricmanager").is_running
+        assert "<state>Completed</state>" in node.check_output("nvidia-smi -q -x")
+    again = role(cuda_driver_branch="590", cuda_driver_version="")
+    assert (again.code, again.counts("changed")) == (0, [0, 0]), again.output
+
+
+def test_the_gate_refuses_a_release_that_the_driver_cannot_run(nodes: list[Host]) -> None:
+    """A driver below 580 is refused before anything is changed, with both ways out."""
+    refused = role("--check", cuda_driver="distribution", cuda_driver_branch="535", cuda_driver_version="")
+    assert refused.code != 0
+    assert "vLLM 0.33.0 is built for CUDA 13.0" in refused.text
+    assert "choose vLLM 0.19 (engine_version)" in refused.text
+    for node in nodes:
+        assert driver(node) == NEXT
