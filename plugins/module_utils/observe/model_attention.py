@@ -12,12 +12,22 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config
     whole,
 )
 
+# What may be None in a description that is complete all the same.
+OPTIONAL = frozenset({"q_lora_rank", "state_dtype"})
+
 
 def geometry(text: TextConfig, kind: str, index: int) -> dict[str, Any]:
     """Describe the attention of layer ``index``, of a kind that ``model_layers`` names; heads and sizes in elements.
 
-    Numbers that the configuration does not say are None.
+    A description that lacks a number is of the type "other", with None for what the configuration does not say.
     """
+    described = _described(text, kind, index)
+    if any(value is None for key, value in described.items() if key not in OPTIONAL):
+        return {**described, "type": "other", "name": text.model_type or "unknown"}
+    return described
+
+
+def _described(text: TextConfig, kind: str, index: int) -> dict[str, Any]:
     if kind in ("full", "sliding", "chunked"):
         return _attention(text, kind, index)
     if kind == "mla":

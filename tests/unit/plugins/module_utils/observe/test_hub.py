@@ -46,9 +46,8 @@ def test_weights_without_a_header(hub: Hub) -> None:
     found = hub_reader.read("org/good", "main")
     said = found.pop("warnings")
     expected = {**model.facts(CONFIG, 1000), "revision": commit_of(hub.folder / "org/good")}
-    del expected["warnings"]
+    assert said[1:] == expected.pop("warnings")
     assert found == expected
-    assert len(said) == 1
     assert said[0].startswith("The headers of the weights of org/good could not be read (")
     assert said[0].endswith("are computed from config.json and fitted to the size of the files.")
 

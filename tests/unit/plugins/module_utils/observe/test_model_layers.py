@@ -182,6 +182,13 @@ def test_layers_that_share_a_kv_cache() -> None:
     ]
 
 
+def test_layers_without_a_number_are_others() -> None:
+    found = read(num_attention_heads=None, model_type="unheard_of")
+    sizes = {"num_heads": None, "num_kv_heads": 2, "head_dim": None, "head_dim_v": None}
+    assert found["attention"] == {"other": {"type": "other", "name": "unheard_of", **sizes}}
+    assert found["warnings"][0].startswith("Layers of the kind unheard_of are not known exactly")
+
+
 def test_unknown_layers_are_said() -> None:
     assert read(model_type="zamba2")["warnings"][0] == (
         "Layers of the kind zamba2 are not known exactly, so their KV cache or state is an estimate."
