@@ -11,9 +11,11 @@ from subprocess import PIPE
 from typing import Any
 
 import pytest
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine_versions, instances
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine_versions, instances, plan
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_arguments import ADDED, REMOVED
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fields import FIELDS
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts, model
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show import report
 
 from tools import engine_venv
 
@@ -143,6 +145,59 @@ def test_every_field_and_value_is_taken(ask: Ask) -> None:
     lines = [command_line({"model": "/m", name: value}) for name, values in VALUES.items() for value in values]
     refused = {" ".join(line): said for line, said in zip(lines, ask(lines), strict=True) if said}
     assert not refused
+
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "torch_dtype": "bfloat16",
+}
+MIXTRAL = {
+    **LLAMA,
+    "architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral",
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "vocab_size": 32000,
+}
+NODES = {"nodes": ["a", "b"], "network_interface": "eth1"}
+
+
+@pytest.mark.parametrize(
+    ("config", "profile", "entry"),
+    [
+        pytest.param(LLAMA, {"name": "H100", "count": 8}, {}, id="replicas"),
+        pytest.param(LLAMA, {"name": "H100", "count": 8}, {"objective": "latency"}, id="latency"),
+        pytest.param(LLAMA, {"name": "T4", "count": 4}, {}, id="float16, a shorter context"),
+        pytest.param(MIXTRAL, {"name": "H100", "count": 8}, {}, id="experts"),
+        pytest.param(MIXTRAL, {"name": "A100-SXM4-40GB", "count": 2}, NODES, id="two hosts"),
+        pytest.param(
+            LLAMA,
+            {"name": "H100", "count": 2},
+            {"gpus": [1], "kv_cache_dtype": "fp8", "enforce_eager": True, "extra_args": {"seed": 1}},
+            id="what a person wrote",
+        ),
+    ],
+)
+def test_whole_layouts_are_taken(
+    ask: Ask, config: dict[str, Any], profile: dict[str, Any], entry: dict[str, Any]
+) -> None:
+    asked = {
+        "gpu_facts": facts.facts_from_profile(profile),
+        "models": [{"name": "m", "model": "/m", **entry}],
+        "model_facts": {"m": model.facts(config)},
+    }
+    planned = plan.plan_hosts({"a": asked, "b": asked} if "nodes" in entry else {"a": asked})
+    layouts = [host["instances"][0] for host in planned.values()]
+    assert [layout["rejected"] for layout in layouts] == [None] * len(layouts)
+    assert ask([report.argv(layout["serve_args"]) for layout in layouts]) == [None] * len(layouts)
 
 
 def test_what_layouts_write_is_taken(ask: Ask) -> None:
