@@ -103,15 +103,15 @@ Checking = Callable[[Sizes, Engine], Sequence[Broken]]
 def sizes_to_try(wish: Wish, most: int, exactly: int | None = None) -> Iterator[Sizes]:
     """Give the sizes that use up to ``most`` GPUs, or ``exactly`` that many, fewest first.
 
-    Data parallel sizes are tried for mixtures of experts alone: they share their experts. Replicas of other models
-    are independent, and added afterwards.
+    Data parallel sizes are tried for mixtures of experts alone, which share their experts, and not together with
+    stages. Replicas of other models are independent, and added afterwards.
     """
     moe = bool(wish.model.get("is_moe"))
     for count in [exactly] if exactly else range(1, most + 1):
         for tensor in range(count, 0, -1):
             for stages in range(1, count // tensor + 1):
                 ranks, rest = divmod(count, tensor * stages)
-                if rest or (ranks > 1 and not (moe or wish.data_parallel_size)):
+                if rest or (ranks > 1 and not wish.data_parallel_size and (not moe or stages > 1)):
                     continue
                 for experts in _expert_choices(wish, moe, tensor * ranks, ranks):
                     made = Sizes(tensor, stages, ranks, experts, wish.decode_context_parallel_size)
@@ -250,7 +250,8 @@ def _class(option: Option, length: int | None) -> tuple[bool, ...]:
     it; one stage before several, but for an engine over several hosts; a useful KV cache before one that just fits.
     """
     place, sizes = option.place, option.sizes
-    crosses = bool(place and place.crosses_pcie and sizes.tensor_parallel_size > 1)
+    spread = sizes.tensor_parallel_size * sizes.data_parallel_size
+    crosses = bool(place and place.crosses_pcie and spread > 1)
     staged = sizes.pipeline_parallel_size > 1 and bool(place and not place.several_hosts)
     return "ep_experts_uneven" in option.warned, crosses, staged, not option.useful(length)
 

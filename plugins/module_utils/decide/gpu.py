@@ -128,7 +128,7 @@ def _on_pool(instance: Instance, model: Mapping[str, Any], ground: Ground, pool:
     options = []
     for count in counts:
         for sizes in choice.sizes_to_try(wish, most, count * nodes):
-            if nodes > 1 and sizes.tensor_parallel_size * sizes.pipeline_parallel_size % nodes:
+            if nodes > 1 and sizes.pipeline_parallel_size not in (1, nodes, instance.pipeline_parallel_size):
                 continue
             options.append(choice.evaluate(wish, sizes, settings.engine, gpu, place, check, pool.name or ""))
     if not options:
@@ -201,7 +201,8 @@ def _across(ground: Ground) -> choice.Placing:
         except Refused:
             return None
         inside = max((host.group.link_class for host in found), key=_slowness)
-        spans = sizes.tensor_parallel_size > each
+        spans = sizes.tensor_parallel_size > each or (sizes.data_parallel_size > 1 and sizes.enable_expert_parallel)
+        # ranks that share layers or experts wait for one another; stages only hand over
         link = NETWORK if spans else inside if sizes.tensor_parallel_size > 1 else "none"
         warnings = tuple(dict.fromkeys(text for host in found for text in host.group.warnings))
         devices = tuple(device for host in found for device in host.group.devices)

@@ -311,6 +311,14 @@ def layouts(
     order = sorted(range(len(wanted)), key=lambda place: (not isinstance(wanted[place].gpus, tuple), place))
     for place in order:
         one = wanted[place]
-        made = one_layout(one, models.get(one.name, {}), {host: facts}, free, len(wanted), alone)
-        found.append((place, asdict(made[0])))
+        made = one_layout(one, models.get(one.name, {}), {host: facts}, free, len(wanted), alone)[0]
+        if one.nodes:
+            made.reject(
+                Refused(
+                    "engines over several hosts ('nodes') are planned by plan.yml and cannot be deployed yet",
+                    "several_hosts_not_deployed",
+                    ("take 'nodes' out and let it run on one host",),
+                )
+            )
+        found.append((place, asdict(made)))
     return [layout for _, layout in sorted(found, key=lambda pair: pair[0])]
