@@ -7,38 +7,56 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model
 
 CHECKOUT = Path(__file__).parents[2]
 SHARED = CHECKOUT.parent / "shared"
 
-# Numbers of real models, as model_info gives them; the weights are those of their bfloat16 checkpoints.
-LLAMA_70B = {
-    "num_attention_heads": 64,
-    "num_kv_heads": 8,
-    "vocab_size": 128256,
+# config.json of real models, as far as it is read; sizes of weights are those of their bfloat16 checkpoints.
+LLAMA_70B_CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 8192,
     "intermediate_size": 28672,
-    "max_model_len": 8192,
-    "dtype": "bfloat16",
-    "weight_bytes": 141107412992,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192},
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
 }
-QWEN25_7B = {
-    "num_attention_heads": 28,
-    "num_kv_heads": 4,
-    "vocab_size": 152064,
+QWEN25_7B_CONFIG: dict[str, Any] = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "hidden_size": 3584,
     "intermediate_size": 18944,
-    "max_model_len": 32768,
-    "dtype": "bfloat16",
-    "weight_bytes": 15231233024,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "max_position_embeddings": 32768,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
 }
-QWEN3_06B = {
-    "num_attention_heads": 16,
-    "num_kv_heads": 8,
-    "vocab_size": 151936,
+QWEN3_06B_CONFIG: dict[str, Any] = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "hidden_size": 1024,
     "intermediate_size": 3072,
-    "max_model_len": 40960,
-    "dtype": "bfloat16",
-    "weight_bytes": 1503300328,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
 }
+LLAMA_70B = model.facts(LLAMA_70B_CONFIG, 141107412992)
+QWEN25_7B = model.facts(QWEN25_7B_CONFIG, 15231233024)
+QWEN3_06B = model.facts(QWEN3_06B_CONFIG, 1503300328)
 
 
 def shared(name: str) -> Path:

@@ -88,8 +88,8 @@ def _memory_remedies(
             continue
         found = next((sizes for sizes in sized if _fit(smaller, sizes, instance, settings.engine, pool)), None)
         if found:
-            kind = "FP8 or 8-bit" if fewer == 8 else "4-bit (AWQ, GPTQ)"
-            yield f"use a {kind} version of the model, which fits {found.gpus} of these"
+            kind = "an FP8 or 8-bit" if fewer == 8 else "a 4-bit (AWQ, GPTQ)"
+            yield f"use {kind} version of the model, which fits {found.gpus} of these"
             break
     wider = _more_gpus(instance, model, settings, pool)
     if wider and wider.pipeline_parallel_size == 1 and wider.gpus > len(pool.devices):
@@ -225,7 +225,7 @@ def _link(name: str) -> str:
 
 def warnings(instance: Instance, option: Option) -> list[str]:
     """Say what may go wrong with an option that was taken."""
-    found = [one if one.endswith(".") else f"{one}." for one in option.warnings]
+    found = [Refused(one.rstrip("."), "").sentence() for one in option.warnings]
     fit = option.fit
     asked = instance.max_model_len
     if fit and asked and math.isfinite(fit.cache.concurrency) and fit.cache.longest < asked * (1 + CLOSE):

@@ -64,7 +64,14 @@ class Ground:
 def decide(instance: Instance, model: Mapping[str, Any], ground: Ground) -> Decision:
     """Decide for an instance. Raises :class:`Refused` when no layout works."""
     pools = _pools(instance, ground)
-    tried = [_on_pool(instance, model, ground, pool) for pool in pools]
+    tried, refused = [], []
+    for pool in pools:
+        try:
+            tried.append(_on_pool(instance, model, ground, pool))
+        except Refused as no:
+            refused.append(no)
+    if not tried:
+        raise refused[0]
     working = [found for found in tried if found.option.works]
     if not working:
         best = min(tried, key=lambda found: choice.missing(found.option))
@@ -227,9 +234,11 @@ def _with_replicas(instance: Instance, model: Mapping[str, Any], ground: Ground,
     its experts among them, which only pays with whole experts on every rank.
     """
     best = found.option
-    open_count = instance.gpus == "auto" and instance.data_parallel_size is None and ground.alone
+    open_count = instance.gpus == "auto" and instance.data_parallel_size is None and not instance.shared_gpus
     if (
-        not open_count
+        best.fit is None
+        or not open_count
+        or not ground.alone
         or instance.objective != "throughput"
         or len(ground.facts) > 1
         or model.get("runner") == "pooling"

@@ -43,7 +43,11 @@ DTYPE_BYTES: Mapping[str, float] = {
 
 
 class Unknown(Exception):
-    """A number that the account needs is not known; the message names it."""
+    """A number that the account needs is not known; the message names it, ``remedies`` say what to do."""
+
+    def __init__(self, what: str, *remedies: str) -> None:
+        super().__init__(what)
+        self.remedies = remedies
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,7 @@ def _on_gpus(
         raise Refused(
             f"{unknown} is not known, so it cannot be planned",
             "unknown",
-            ("name a model whose config.json says it, or write model_config and weights_bytes",),
+            unknown.remedies or ("name a model whose config.json says it, or write tensor_parallel_size",),
         ) from None
     option, fit = found.option, found.option.fit
     sizes = option.sizes

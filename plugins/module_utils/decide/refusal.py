@@ -26,4 +26,5 @@ class Refused(Exception):
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    # an option's name is written as it is
+    return text if "_" in text.split(" ", 1)[0] else text[:1].upper() + text[1:]

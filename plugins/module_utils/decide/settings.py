@@ -39,13 +39,13 @@ def gpu_of(pool: Pool, fast_links: bool) -> Gpu:
     if not pool.memory_total_mib:
         unified = measured.unified_mib(pool.name)
         if not unified:
-            raise kv_cache.Unknown("the memory of the GPUs")
+            raise kv_cache.Unknown("the memory of the GPUs", "see what gpu_info says of this host")
         return Gpu(unified / MIB_PER_GIB, unified / MIB_PER_GIB, capability_of(pool), fast_links)
     visible = measured.visible_mib(pool.name, pool.memory_total_mib, pool.memory_reserved_mib)
-    held = pool.memory_total_mib - (pool.memory_free_mib or pool.memory_total_mib) - (pool.memory_reserved_mib or 0)
+    free = min(visible, pool.memory_free_mib or visible)
     return Gpu(
         memory_gib=visible / MIB_PER_GIB,
-        free_gib=(visible - max(0.0, held)) / MIB_PER_GIB,
+        free_gib=free / MIB_PER_GIB,
         # AMD's cards have kernels of their own; the measured numbers of old NVIDIA cards do not apply
         capability=capability_of(pool) or 9.0,
         fast_links=fast_links,

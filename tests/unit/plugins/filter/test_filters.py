@@ -80,7 +80,7 @@ def test_the_sentences_of_a_layout_can_be_picked(variables: dict[str, Any]) -> N
     variables["model_facts"] = {"chat": {"problem": "It is not there."}, "embed": QWEN3_06B}
     text = (
         "{{ vllm_models | gpufleet.vllm.parallel_layout(gpu_facts=gpu_facts, model_facts=model_facts)"
-        " | map(attribute='rejected') | select('string') | list }}"
+        " | selectattr('rejected') | map(attribute='rejected.sentence') | list }}"
     )
     assert render(text, variables) == ["chat: It is not there."]
 

@@ -338,7 +338,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str | N
     ("kv_cache_nvfp4", LLAMA_70B, {"kv_cache_dtype": "nvfp4"}, H100, None),
     ("kv_cache_nvfp4", DEEPSEEK_V3, {"kv_cache_dtype": "nvfp4"}, {"compute_capability": "10.0"}, None),
     ("batched_tokens_below_seqs", LLAMA_70B, {"max_num_batched_tokens": 128, "max_num_seqs": 256}, H100, None),
-    ("max_model_len_too_long", LLAMA_70B, {"max_model_len": 8193}, H100, None),
+    ("max_model_len_too_long", LLAMA_70B, {"max_model_len": 131073}, H100, None),
     ("block_size_unknown", LLAMA_70B, {"block_size": 256}, H100, "0.11.0"),
 ]
 

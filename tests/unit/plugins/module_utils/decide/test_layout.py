@@ -61,7 +61,8 @@ class TestCpu:
         assert "device-ids" not in found["serve_args"]
         assert found["serve_args"]["tensor-parallel-size"] == fields.get("tensor_parallel_size", 1)
         assert found["serve_args"]["pipeline-parallel-size"] == fields.get("pipeline_parallel_size", 1)
-        assert bool(found["warnings"]) == ("pipeline_parallel_size" in fields)
+        assert any("Pipeline" in one for one in found["warnings"]) == ("pipeline_parallel_size" in fields)
+        assert (found["kv_cache_tokens"] is None) == ("pipeline_parallel_size" in fields)
 
     def test_cores_of_several_numa_nodes_are_all_used(self) -> None:
         facts = {**cpu_host(), "numa_nodes": [{"cpus": [4, 5]}, {"cpus": [0, 1]}, {"cpus": None}]}
@@ -103,70 +104,119 @@ class TestCpu:
             (
                 cpu_host(4, None),
                 {},
-                "m0: the host's memory is unknown, so its KV cache cannot be sized. "
+                "m0: The host's memory is unknown, so its KV cache cannot be sized. "
                 "Write kv_cache_memory_gib (per rank).",
             ),
             (
                 cpu_host(4, 2048),
                 {},
-                "m0: half of the host's 2.0 GiB of memory, shared by 1 instance(s), leaves no room for a KV cache "
+                "m0: Half of the host's 2.0 GiB of memory, shared by 1 instance(s), leaves no room for a KV cache "
                 "beside 1.4 GiB of weights. Use a host with more memory; or write kv_cache_memory_gib (per rank).",
             ),
             (
                 cpu_host(8),
                 {"tensor_parallel_size": 3},
-                "m0: tensor_parallel_size 3 does not divide the model, which has 16 attention heads and 8 KV heads "
-                "and a vocabulary of 151936 (padded to a multiple of 64). "
-                "Write one of the sizes that work here: 1, 2, 4, 8.",
+                "m0: tensor_parallel_size 3 does not divide 16 attention heads. Write tensor_parallel_size: 2 or 1.",
             ),
         ],
     )
     def test_refusals(self, facts: dict[str, Any], fields: dict[str, Any], sentence: str) -> None:
-        assert one(facts, QWEN3_06B, **fields)["rejected"] == sentence
+        assert one(facts, QWEN3_06B, **fields)["rejected"]["sentence"] == sentence
 
 
 class TestNvidia:
     @pytest.mark.parametrize(
-        ("facts", "model", "fields", "devices"),
+        ("facts", "model", "fields", "sizes", "devices"),
         [
-            # 14.2 GiB fit a single H100 and two T4; 131.4 GiB take three H100, which its heads make four
-            (H100_X4, QWEN25_7B, {}, [0]),
-            (T4_X4, QWEN25_7B, {}, [0, 1]),
-            (H100_X4, LLAMA_70B, {}, [0, 1, 2, 3]),
-            (H100_X4, QWEN25_7B, {"pipeline_parallel_size": 2}, [0, 1]),
-            (H100_X4, QWEN25_7B, {"gpu_memory_utilization": 0.2}, [0, 1]),
-            (H100_X4, QWEN25_7B, {"gpus": 2}, [0, 1]),
-            (H100_X4, QWEN25_7B, {"gpus": [3, 1]}, [3, 1]),
-            (H100_X4, QWEN25_7B, {"gpus": 4, "pipeline_parallel_size": 2}, [0, 1, 2, 3]),
-            (H100_X4, QWEN25_7B, {"tensor_parallel_size": 4}, [0, 1, 2, 3]),
-            # the largest group of one kind
-            (nvidia_host(t4(0), gpu(1), gpu(2)), QWEN25_7B, {"tensor_parallel_size": 2}, [1, 2]),
+            # an engine on one H100, and replicas on the rest
+            (H100_X4, QWEN25_7B, {}, (1, 1, 4), [0, 1, 2, 3]),
+            (H100_X4, QWEN25_7B, {"gpus": 1}, (1, 1, 1), [0]),
+            (T4_X4, QWEN25_7B, {}, (2, 1, 2), [0, 1, 2, 3]),
+            (H100_X4, LLAMA_70B, {"gpus": 4}, (4, 1, 1), [0, 1, 2, 3]),
+            (H100_X4, QWEN25_7B, {"pipeline_parallel_size": 2}, (1, 2, 2), [0, 1, 2, 3]),
+            (H100_X4, QWEN25_7B, {"gpu_memory_utilization": 0.2, "data_parallel_size": 1}, (2, 1, 1), [0, 1]),
+            (H100_X4, QWEN25_7B, {"gpus": 2}, (2, 1, 1), [0, 1]),
+            (H100_X4, QWEN25_7B, {"gpus": [3, 1]}, (2, 1, 1), [1, 3]),
+            (H100_X4, QWEN25_7B, {"gpus": 4, "pipeline_parallel_size": 2}, (2, 2, 1), [0, 1, 2, 3]),
+            (H100_X4, QWEN25_7B, {"tensor_parallel_size": 4}, (4, 1, 1), [0, 1, 2, 3]),
+            # three GPUs: the heads do not divide by three, the layers do
+            (H100_X4, QWEN25_7B, {"gpus": 3}, (1, 3, 1), [0, 1, 2]),
+            # GPUs of another kind
+            (nvidia_host(t4(0), gpu(1), gpu(2)), QWEN25_7B, {"tensor_parallel_size": 2}, (2, 1, 1), [1, 2]),
+            (nvidia_host(t4(0), t4(1), t4(2), gpu(3)), QWEN25_7B, {"gpus": 1}, (1, 1, 1), [3]),
             # GPUs cut into MIG slices are left out
-            (nvidia_host(gpu(0, mig_devices=[{"index": 0}]), gpu(1)), QWEN25_7B, {}, [1]),
+            (nvidia_host(gpu(0, mig_devices=[{"index": 0}]), gpu(1)), QWEN25_7B, {}, (1, 1, 1), [1]),
+            # a GPU that shares the host's memory
+            (nvidia_host(gpu(0, "NVIDIA GB10", None, compute_capability="12.1")), QWEN25_7B, {}, (1, 1, 1), [0]),
         ],
     )
     def test_devices(
-        self, facts: dict[str, Any], model: dict[str, Any], fields: dict[str, Any], devices: list[int]
+        self,
+        facts: dict[str, Any],
+        model: dict[str, Any],
+        fields: dict[str, Any],
+        sizes: tuple[int, int, int],
+        devices: list[int],
     ) -> None:
         found = one(facts, model, **fields)
         assert found["rejected"] is None
-        assert found["devices"] == devices
+        assert found["devices"] == found["nodes"][0]["devices"] == devices
         assert found["serve_args"]["device-ids"] == ",".join(map(str, devices))
         assert found["environment"]["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
-        stages = fields.get("pipeline_parallel_size", 1)
-        assert found["tensor_parallel_size"] == found["serve_args"]["tensor-parallel-size"] == len(devices) // stages
+        arguments = found["serve_args"]
+        written = (arguments["tensor-parallel-size"], arguments["pipeline-parallel-size"])
+        assert (*written, arguments.get("data-parallel-size", 1)) == sizes
+        said = found["tensor_parallel_size"], found["pipeline_parallel_size"], found["data_parallel_size"]
+        assert said == sizes
         assert "kv-cache-memory-bytes" not in found["serve_args"]
 
     def test_the_choice_is_explained(self) -> None:
-        assert one(H100_X4, LLAMA_70B)["reasons"] == [
-            "tensor_parallel_size 4: the fewest GPUs whose memory holds 131.4 GiB of weights with 15% of the budget "
-            "to spare (an estimate)."
-        ]
+        found = one(H100_X4, LLAMA_70B, gpus=4, max_model_len=8192)
+        assert found["reasons"][0] == "tensor_parallel_size 4: all of the GPUs written in 'gpus'."
+        assert any(one.startswith("The ranks of a tensor parallel group talk over PCIe") for one in found["reasons"])
+        assert any("are left for the KV cache (predicted)" in one for one in found["reasons"])
+        assert any(one.startswith("Estimate: ") for one in found["reasons"])
+        memory = found["memory"]
+        parts = ("weights_gib", "activation_gib", "cuda_graphs_gib", "non_torch_gib", "kv_cache_gib")
+        assert sum(memory[part] for part in parts) == pytest.approx(memory["budget_gib"], abs=0.01)
+
+    def test_alternatives_say_why_not(self) -> None:
+        found = one(H100_X4, LLAMA_70B, gpus=4)
+        assert found["alternatives"]
+        assert all(other["why_not"] and other["devices_count"] == 4 for other in found["alternatives"])
+
+    def test_a_length_left_open_is_shortened_before_gpus_are_added(self) -> None:
+        found = one(T4_X4, QWEN25_7B, gpus=2)
+        assert found["serve_args"].get("max-model-len", 32768) == found["max_model_len"] <= 32768
+        tight = one(
+            nvidia_host(gpu(0, "NVIDIA L4", 23034, compute_capability="8.9")), {**QWEN25_7B, "max_model_len": 131072}
+        )
+        assert tight["rejected"] is None
+        assert tight["serve_args"]["max-model-len"] == tight["max_model_len"] < 131072
+        assert f"max_model_len {tight['max_model_len']} instead of the model's 131072" in tight["reasons"][-1]
 
     def test_instances_get_different_devices(self) -> None:
         found = decide(H100_X4, QWEN25_7B, {"gpus": [1]}, {}, {"tensor_parallel_size": 2})
         assert [one["devices"] for one in found] == [[1], [0], [2, 3]]
         assert all(one["rejected"] is None for one in found)
+
+    def test_who_names_its_gpus_has_them(self) -> None:
+        found = decide(H100_X4, QWEN25_7B, {}, {"gpus": [0, 1]})
+        assert [one["devices"] for one in found] == [[2, 3], [0, 1]]
+
+    def test_gpus_that_are_shared(self) -> None:
+        shares = [{"shared_gpus": True, "gpu_memory_utilization": share} for share in (0.45, 0.5, 0.1)]
+        found = decide(nvidia_host(gpu(0)), QWEN3_06B, *shares)
+        assert [one["devices"] for one in found] == [[0], [0], []]
+        assert [one["start_after"] for one in found[:2]] == [[], ["m0"]]
+        assert found[2]["rejected"]["rule"] == "no_gpu_free"
+
+    def test_an_engine_over_several_hosts_is_not_deployed(self) -> None:
+        found = one(H100_X4, LLAMA_70B, nodes=["a", "b"], network_interface="eth1")
+        assert found["rejected"]["sentence"] == (
+            "m0: Engines over several hosts ('nodes') are planned by plan.yml and cannot be deployed yet. "
+            "Take 'nodes' out and let it run on one host."
+        )
 
     def test_a_rejected_instance_takes_no_device(self) -> None:
         found = decide(H100_X4, QWEN25_7B, {"tensor_parallel_size": 8}, {"tensor_parallel_size": 4})
@@ -174,12 +224,11 @@ class TestNvidia:
         assert found[0]["devices"] == []
         assert found[1]["devices"] == [0, 1, 2, 3]
 
-    def test_a_tight_fit_that_was_asked_for_is_warned_of(self) -> None:
-        found = one(H100_X4, LLAMA_70B, tensor_parallel_size=2)
+    def test_a_tight_fit_is_warned_of(self) -> None:
+        length = one(H100_X4, LLAMA_70B, gpus=2, max_num_seqs=64)["max_model_len"]
+        found = one(H100_X4, LLAMA_70B, gpus=2, max_num_seqs=64, max_model_len=length)
         assert found["rejected"] is None
-        assert found["warnings"] == [
-            "By the estimate the weights leave too little memory for a KV cache on these GPUs."
-        ]
+        assert any("with less to spare than predictions are off by" in one for one in found["warnings"])
 
     def test_kv_cache_memory(self) -> None:
         assert one(H100_X4, QWEN25_7B, kv_cache_memory_gib=1.5)["serve_args"]["kv-cache-memory-bytes"] == 3 * GIB // 2
@@ -207,81 +256,88 @@ class TestNvidia:
                 QWEN25_7B,
                 {"tensor_parallel_size": 4, "pipeline_parallel_size": 2},
                 "m0: tensor_parallel_size 4 x pipeline_parallel_size 2 needs 8 GPUs of one kind and 4 are free. "
-                "Write sizes with a product of at most 4.",
+                "Write sizes with a product of at most 4; or use a host with more GPUs.",
             ),
             (
                 H100_X4,
                 QWEN25_7B,
                 {"pipeline_parallel_size": 5},
                 "m0: pipeline_parallel_size 5 needs 5 GPUs of one kind and 4 are free. "
-                "Write a smaller pipeline_parallel_size.",
+                "Write sizes with a product of at most 4; or use a host with more GPUs.",
             ),
             (
                 H100_X4,
                 QWEN25_7B,
                 {"gpus": 8},
-                "m0: 8 GPUs of one kind are asked for and 4 are free. Write 'gpus: 4' or less.",
+                "m0: 8 GPUs of one kind are asked for and 4 are free. "
+                "Write 'gpus: 4' or less; or use a host with more GPUs.",
             ),
             (
                 H100_X4,
                 QWEN25_7B,
                 {"gpus": [0, 4, 5]},
-                "m0: GPU 4, 5 is not there or belongs to an earlier instance. Choose 'gpus' from [0, 1, 2, 3].",
+                "m0: 'gpus' names GPUs 4, 5, which this host does not have. Choose 'gpus' from 0, 1, 2, 3.",
             ),
             (
                 nvidia_host(gpu(0), t4(1)),
                 QWEN25_7B,
                 {"gpus": [0, 1]},
-                "m0: the GPUs written in 'gpus' are not all of one kind. Choose GPUs of one model and memory.",
+                "m0: The GPUs written in 'gpus' are not all of one kind: GPU 0 is NVIDIA H100 80GB HBM3 with "
+                "81559 MiB, GPU 1 is Tesla T4 with 15360 MiB. Choose GPUs of one model and memory size.",
             ),
             (
                 H100_X4,
                 QWEN25_7B,
-                {"gpus": 3},
-                "m0: tensor_parallel_size 3 does not divide the model, which has 28 attention heads and 4 KV heads "
-                "and an intermediate size of 18944. Write one of the sizes that work here: 1, 2.",
+                {"gpus": 3, "tensor_parallel_size": 3},
+                "m0: tensor_parallel_size 3 does not divide 28 attention heads and tensor_parallel_size 3 "
+                "neither divides 4 KV heads nor is a multiple of them and tensor_parallel_size 3 does not divide "
+                "an intermediate size of 18944. "
+                "Write tensor_parallel_size: 2 or 1.",
             ),
             (
                 H100_X4,
                 QWEN25_7B,
                 {"gpus": 3, "pipeline_parallel_size": 2},
-                "m0: 3 GPUs cannot be cut into 2 pipeline stages. "
-                "Make pipeline_parallel_size a divisor of the number of GPUs.",
+                "m0: 'gpus' gives it 3 GPUs, and pipeline_parallel_size 2 does not use exactly these. "
+                "Make the product of the sizes as many as the GPUs; or leave 'gpus' out.",
             ),
             (
                 T4_X4,
                 LLAMA_70B,
                 {},
-                "m0: 131.4 GiB of weights do not fit 4 free GPU(s) of 15.0 GiB at any size the model divides by "
-                "([1, 2, 4]). Use a quantized model; or use a host with more GPU memory.",
+                "m0: On 4 x Tesla T4 (tensor_parallel_size 4) 32.9 GiB of weights and 2.5 GiB for the rest do not fit "
+                "the 13.4 GiB that vLLM may use of each GPU. Use a 4-bit (AWQ, GPTQ) version of the model, which fits "
+                "4 of these; or spread it over 3 hosts with 4 GPUs of this kind each ('nodes').",
             ),
             (
-                nvidia_host(gpu(0, "NVIDIA GB10", None)),
+                H100_X4,
+                LLAMA_70B,
+                {"gpus": 2, "tensor_parallel_size": 2, "max_model_len": 65536, "max_num_seqs": 256},
+                "m0: On 2 x NVIDIA H100 80GB HBM3 (tensor_parallel_size 2) the 4.1 GiB left for the KV cache hold "
+                "26768 tokens, and max_model_len 65536 has to fit. Write max_model_len: 26624 or less; or use an FP8 "
+                "or 8-bit version of the model, which fits 2 of these; or use GPUs with more memory.",
+            ),
+            (
+                nvidia_host(gpu(0, "Some GPU", None)),
                 QWEN25_7B,
                 {},
-                "m0: the size of the weights or the memory of the GPUs is unknown, so the number of GPUs cannot be "
-                "chosen. Write tensor_parallel_size.",
+                "m0: The memory of the GPUs is not known, so it cannot be planned. "
+                "See what gpu_info says of this host.",
             ),
             (
                 T4_X4,
                 QWEN3_06B,
                 {"dtype": "bfloat16"},
-                "m0: dtype bfloat16 needs compute capability 8.0 and Tesla T4 has 7.5. "
-                "Write dtype: float16, or leave it out.",
+                "m0: Dtype bfloat16 needs compute capability 8.0, and Tesla T4 has 7.5. "
+                "Write dtype: float16; or use a host with newer GPUs.",
             ),
             (
                 {**nvidia_host(), "state": "driver_mismatch", "message": "Driver and library differ; reboot."},
                 QWEN3_06B,
                 {},
-                "m0: the GPUs of this host cannot be used: Driver and library differ; reboot.",
+                "m0: The GPUs of this host cannot be used: Driver and library differ; reboot.",
             ),
-            (nvidia_host(), QWEN3_06B, {}, "m0: no GPU is free for it. Remove an instance from this host."),
-            (
-                {**nvidia_host(), "accelerator": "rocm"},
-                QWEN3_06B,
-                {},
-                "m0: there are no layouts yet for hosts of the kind 'rocm'.",
-            ),
+            (nvidia_host(), QWEN3_06B, {}, "m0: No GPU of this host is known: 0 NVIDIA GPUs."),
             (
                 H100_X4,
                 {"problem": "The model path /m does not exist; correct 'model', or put the model there."},
@@ -295,26 +351,44 @@ class TestNvidia:
                 "m0: max_model_len 32769 is longer than the 32768 tokens the model was made for. "
                 "Write max_model_len: 32768 or less, or auto.",
             ),
+            (
+                nvidia_host(gpu(0, memory_free_mib=70000, memory_used_mib=11559)),
+                QWEN25_7B,
+                {},
+                "m0: 68.4 of 79.2 GiB of a GPU are free, and a gpu_memory_utilization of 0.92 asks for 72.8. "
+                "Stop the other processes on the GPU; or write gpu_memory_utilization: 0.85 or less.",
+            ),
+            (
+                H100_X4,
+                {"weight_bytes": GIB},
+                {},
+                "m0: The length that the model was made for is not known, so it cannot be planned. "
+                "Name a model whose config.json says it, or write tensor_parallel_size.",
+            ),
         ],
     )
     def test_refusals(
         self, facts: dict[str, Any], model: dict[str, Any], fields: dict[str, Any], sentence: str
     ) -> None:
         found = one(facts, model, **fields)
-        assert found["rejected"] == sentence
+        assert found["rejected"]["sentence"] == sentence
         assert found["devices"] == []
 
     def test_gpus_of_an_earlier_instance_are_taken(self) -> None:
         _, second = decide(H100_X4, QWEN25_7B, {"gpus": [0, 1]}, {"gpus": [1, 2]})
-        assert second["rejected"] == (
-            "m1: GPU 1 is not there or belongs to an earlier instance. Choose 'gpus' from [2, 3]."
+        assert second["rejected"]["sentence"] == (
+            "m1: 'gpus' names GPU 1, given to an earlier instance. Choose 'gpus' from 2, 3."
         )
 
     def test_nothing_is_left_for_a_second_instance(self) -> None:
         _, second = decide(H100_X4, QWEN25_7B, {"gpus": 4}, {"gpus": 1})
-        assert second["rejected"] == (
-            "m1: 1 GPUs of one kind are asked for and 0 are free. Remove an instance from this host."
-        )
+        assert second["rejected"]["rule"] == "no_gpu_free"
+
+    def test_an_amd_host_is_planned(self) -> None:
+        device = gpu(0, "AMD Instinct MI300X", 196592, compute_capability=None, gfx="gfx942")
+        found = one({**nvidia_host(device), "accelerator": "rocm"}, LLAMA_70B)
+        assert found["rejected"] is None
+        assert found["memory"]["total_gib"] == pytest.approx(191.98, abs=0.01)
 
 
 class TestArguments:
@@ -345,7 +419,8 @@ class TestArguments:
             "dtype": "float16",
             "async-scheduling": True,
             "compilation-config": {"level": 0},
-            "device-ids": "0",
+            "data-parallel-size": 4,
+            "device-ids": "0,1,2,3",
             "tensor-parallel-size": 1,
             "pipeline-parallel-size": 1,
         }
@@ -371,27 +446,11 @@ class TestArguments:
         assert (found["origin"], found["model"], found["model_source"]) == ("copy", "/root/a", "models/a")
         assert found["serve_args"]["model"] == "/root/a"
 
-    @pytest.mark.parametrize(
-        ("rope", "longer"),
-        [
-            ({}, False),
-            ({"rope_scaling": None}, False),
-            ({"rope_scaling": {"rope_type": "linear", "factor": 4.0}}, True),
-            ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, True),
-            ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, True),
-            ({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}, False),
-            ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, False),
-        ],
-    )
-    def test_a_longer_context_by_rope_scaling(self, rope: dict[str, Any], longer: bool) -> None:
-        config = {"num_attention_heads": 32, "max_position_embeddings": 4096, **rope}
-        found = one(H100_X4, model_files.facts(config, GIB), max_model_len=16384)
-        assert (found["rejected"] is None) == longer
-
-    def test_a_model_that_names_no_heads_is_warned_of(self) -> None:
-        assert one(H100_X4, {"weight_bytes": GIB})["warnings"] == [
-            "The model's config.json names no attention heads; whether it can be divided was not checked."
-        ]
+    def test_a_model_that_says_too_little_is_taken_where_sizes_are_written(self) -> None:
+        found = one(H100_X4, {"weight_bytes": GIB}, gpus=1)
+        assert found["rejected"] is None
+        assert found["memory"] is None
+        assert any("neither memory nor speed could be planned" in one for one in found["warnings"])
 
 
 MODELS = st.sampled_from([LLAMA_70B, QWEN25_7B, QWEN3_06B, {}, {"problem": "It is not there."}])
@@ -430,11 +489,11 @@ def test_layouts_are_repeatable_disjoint_and_legal(
     assert len(used) == len(set(used))
     for one in found:
         if one["rejected"]:
-            assert one["rejected"].startswith(f"{one['name']}: ")
-            assert one["rejected"].endswith(".")
+            assert one["rejected"]["sentence"].startswith(f"{one['name']}: ")
+            assert one["rejected"]["sentence"].endswith(".")
             continue
         assert constraints.broken(model, one["tensor_parallel_size"]) == []
-        ranks = one["tensor_parallel_size"] * one["pipeline_parallel_size"]
+        ranks = one["tensor_parallel_size"] * one["pipeline_parallel_size"] * one["data_parallel_size"]
         if one["accelerator"] == "cuda":
             assert len(one["devices"]) == ranks
         else:
@@ -473,9 +532,11 @@ def test_real_configurations_are_read() -> None:
     assert missing <= WITHOUT_LAYERS
 
 
-def test_gpus_that_the_sizes_leave_idle_are_said() -> None:
+def test_all_gpus_that_are_written_are_used() -> None:
     found = one(nvidia_host(*map(gpu, range(4))), QWEN3_06B, gpus=[0, 1, 2, 3], tensor_parallel_size=2)
-    assert found["rejected"] == (
-        "m0: 'gpus' gives it 4 GPUs and tensor_parallel_size 2 x pipeline_parallel_size 1 uses 2. "
-        "Make the product as many as the GPUs; or leave one of them out."
+    assert found["tensor_parallel_size"] * found["pipeline_parallel_size"] == 4
+    refused = one(nvidia_host(*map(gpu, range(4))), QWEN3_06B, gpus=4, tensor_parallel_size=2, pipeline_parallel_size=1)
+    assert refused["rejected"]["sentence"] == (
+        "m0: 'gpus' gives it 4 GPUs, and tensor_parallel_size 2 x pipeline_parallel_size 1 does not use exactly these. "
+        "Make the product of the sizes as many as the GPUs; or leave 'gpus' out."
     )
