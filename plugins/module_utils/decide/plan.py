@@ -74,6 +74,8 @@ def _over_several(
     for host, own in wanted.items():
         for one in own:
             nodes = tuple(one.nodes or ())
+            if nodes and host not in nodes:
+                found.setdefault(host, {})[one.name] = asdict(_elsewhere(one, host, nodes))
             if not nodes or (one.name, nodes) in seen:
                 continue
             seen.add((one.name, nodes))
@@ -81,8 +83,6 @@ def _over_several(
             for node, made in zip(nodes, _spread(one, model, hosts, nodes, free)):
                 if node in hosts:
                     found.setdefault(node, {})[one.name] = asdict(made)
-            if host not in nodes:
-                found.setdefault(host, {})[one.name] = asdict(_elsewhere(one, host, nodes))
     return found
 
 
