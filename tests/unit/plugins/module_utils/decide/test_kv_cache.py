@@ -136,8 +136,8 @@ def test_kv_heads_are_copied_when_ranks_are_more() -> None:
 
 
 def test_an_mla_cache_is_not_divided_by_tensor_parallelism_and_is_by_context_parallelism() -> None:
-    def cache(**sizes: int) -> kv_cache.Cache:
-        options = CacheOptions(**sizes)
+    def cache(tensor_parallel_size: int = 1, decode_context_parallel_size: int = 1) -> kv_cache.Cache:
+        options = CacheOptions(tensor_parallel_size, decode_context_parallel_size)
         groups = kv_cache.groups_of(DEEPSEEK_LITE, options)
         return kv_cache.sized(groups, [range(27)], [10 * GIB], 65536, 65536, options)
 

@@ -32,7 +32,12 @@ def planned(hosts: dict[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
 def test_equal_hosts_are_decided_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     real = layout.layouts
-    monkeypatch.setattr(layout, "layouts", lambda *args: calls.append(args) or real(*args))
+
+    def counted(*args: Any) -> list[dict[str, Any]]:
+        calls.append(args)
+        return real(*args)
+
+    monkeypatch.setattr(layout, "layouts", counted)
     found = planned({name: host(H100, {"name": "chat"}) for name in ("a", "b", "c")})
     assert len(calls) == 1
     assert [found[name]["chat"]["nodes"][0]["host"] for name in "abc"] == ["a", "b", "c"]
