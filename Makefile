@@ -1,7 +1,7 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser molecule test accuracy bench build \
-	clean
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser molecule test accuracy bench sizing \
+	build clean
 
 PYTHON ?= python3
 MODEL ?=
@@ -59,6 +59,9 @@ accuracy: venv ## How far predictions are off from what real vLLM runs reported 
 bench: venv ## Time that reading a 16-GPU host and planning 1,000 hosts take
 	python tests/bench/bench_observe.py
 	python tests/bench/bench_plan.py
+
+sizing: venv ## docs/sizing.md from the planner
+	python tools/sizing.py
 
 build: venv ## The collection as a tar file, in build/
 	ansible-galaxy collection build --force --output-path build

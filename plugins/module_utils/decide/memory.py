@@ -157,14 +157,19 @@ def _vision_tower(model: Mapping[str, Any], sizes: Sizes) -> float:
     return PATCHES * (2 * inner / sizes.tensor_parallel_size + 3 * hidden) * 2
 
 
+def _sampler(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -> float:
+    """Bytes that sampling takes for all sequences at once; on the last pipeline stage only."""
+    if model.get("runner") == "pooling":
+        return 0.0
+    sequences = min(engine.max_num_seqs, engine.max_num_batched_tokens)
+    return engine.number("sampler", sizes, gpu) * sequences * int(model.get("vocab_size") or 0)
+
+
 def _activation(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, first: bool, last: bool) -> float:
     """GiB that a profile run at max_num_batched_tokens takes beside the weights."""
     hidden = int(model.get("hidden_size") or 0)
     held = engine.max_num_batched_tokens * hidden * engine.model_bytes
-    sampler = 0.0
-    if last and model.get("runner") != "pooling":
-        sequences = min(engine.max_num_seqs, engine.max_num_batched_tokens)
-        sampler = engine.number("sampler", sizes, gpu) * sequences * int(model.get("vocab_size") or 0)
+    sampler = _sampler(model, sizes, engine, gpu) if last else 0.0
     workspace = _expert_workspace(model, sizes, engine)
     if first:
         sampler = max(sampler, _vision_tower(model, sizes))
@@ -274,7 +279,7 @@ def start_problem(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: G
         )
     late = context + (0.0 if engine.version.subtracts_cuda_graphs else account.cuda_graphs_gib)
     if model.get("quantization") in WITHOUT_EXPERT_WORKSPACE:
-        late += engine.number("late_mxfp4", sizes, gpu)
+        late += engine.number("late_mxfp4", sizes, gpu) * _sampler(model, sizes, engine, gpu) / GIB
     outside = account.total_gib - account.budget_gib
     if engine.kv_cache_memory_bytes is None and outside < late:
         most = math.floor((1 - late / gpu.memory_gib) * 100) / 100
