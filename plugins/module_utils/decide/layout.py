@@ -180,9 +180,12 @@ def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any],
         )
     if engine.max_num_seqs != settings.engine.max_num_seqs:
         arguments["max-num-seqs"] = engine.max_num_seqs
-    if instance.dtype == "auto" and settings.dtype == "float16" and model.get("dtype") != "float16":
-        arguments["dtype"] = "float16"
-        layout.reasons.append(f"float16, because compute capability {found.pool.compute_capability} has no bfloat16.")
+    if instance.dtype == "auto" and settings.dtype != "bfloat16" and model.get("dtype") != settings.dtype:
+        arguments["dtype"] = settings.dtype
+        layout.reasons.append(
+            f"{settings.dtype}, because compute capability {found.pool.compute_capability} has no bfloat16"
+            + (" and the model does not work in float16." if settings.dtype == "float32" else ".")
+        )
     # nvidia-smi's order; CUDA's own default is fastest first.
     layout.environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if len(layout.nodes) == 1:

@@ -208,8 +208,10 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
     count = sizes.pipeline_parallel_size
     cut = sharding.stages(int(model.get("num_layers") or 0), count)
     found = []
+    # quantized weights stay as they are, others are loaded in the type that is computed in; their bytes are of 16 bits
+    wide = 1.0 if model.get("quantization") else engine.model_bytes / 2
     for place, size in enumerate(sharding.weights(model, sizes)):
-        weights = size / GIB + engine.number("loaded", sizes, gpu)
+        weights = size * wide / GIB + engine.number("loaded", sizes, gpu)
         if model.get("mla"):
             weights += engine.number("loaded_mla", sizes, gpu)
         activation = _activation(model, sizes, engine, gpu, place == 0, place == count - 1)

@@ -11,6 +11,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance, argument_name
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Gpu
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.pools import Pool
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import DTYPES
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules_precision import NO_FLOAT16
 
 MIB_PER_GIB = 1024
 # platforms/cuda.py:638-656 of vLLM 0.33.0
@@ -52,10 +54,13 @@ def gpu_of(pool: Pool, fast_links: bool) -> Gpu:
     )
 
 
-def computed_dtype(asked: str, stored: str | None, capability: float) -> str:
+def computed_dtype(asked: str, model: Mapping[str, Any], capability: float) -> str:
     """Name the type that weights and activations have (config/model.py:2423-2464, platforms/cuda.py:257-266)."""
     if asked != "auto":
-        return "float16" if asked == "half" else asked
+        return DTYPES.get(asked, asked)
+    stored = model.get("dtype")
+    if model.get("model_type") in NO_FLOAT16:
+        return "float32" if 0 < capability < BFLOAT16_CAPABILITY else "bfloat16"
     modern = "bfloat16" if capability >= BFLOAT16_CAPABILITY or not capability else "float16"
     if stored in (None, "float32", "bfloat16"):
         return modern
@@ -104,7 +109,7 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
     tokens, sequences = engine_versions.default_batch(
         version.version, pool.name, pool.memory_total_mib or measured.unified_mib(pool.name), accelerator, ranks
     )
-    dtype = computed_dtype(instance.dtype, model.get("dtype"), capability_of(pool))
+    dtype = computed_dtype(instance.dtype, model, capability_of(pool))
     model_bytes = kv_cache.dtype_bytes(dtype)
     tokens = option(instance, "max_num_batched_tokens") or tokens
     engine = Engine(
