@@ -122,7 +122,8 @@ def sizes_to_try(wish: Wish, most: int, exactly: int | None = None) -> Iterator[
 def _expert_choices(wish: Wish, moe: bool, spread: int, ranks: int) -> Sequence[bool]:
     if wish.enable_expert_parallel is not None:
         return (wish.enable_expert_parallel,)
-    if not moe or spread == 1:
+    # a tensor parallel size that was written is judged as it stands, without experts being spread to rescue it
+    if not moe or spread == 1 or (ranks == 1 and wish.tensor_parallel_size):
         return (False,)
     return (True,) if ranks > 1 else (False, True)
 
@@ -145,7 +146,12 @@ def evaluate(wish: Wish, sizes: Sizes, engine: Engine, gpu: Gpu, place: Placing,
     if refusals:
         first = refusals[0]
         reasons = " and ".join(dict.fromkeys(one.reason for one in refusals))
-        return Option(sizes, refusal=reasons, rule=first.rule_id, remedies=tuple(first.remedies))
+        return Option(
+            sizes,
+            refusal=reasons,
+            rule=first.rule_id,
+            remedies=tuple(dict.fromkeys(remedy for one in refusals for remedy in one.remedies)),
+        )
     where = place(sizes)
     if where is None:
         return Option(sizes, refusal="there is no group of GPUs for it", rule="no_group")

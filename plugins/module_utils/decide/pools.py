@@ -15,8 +15,6 @@ Device = Mapping[str, Any]
 Kind = tuple[Optional[str], Optional[int], Optional[str], Optional[str]]
 
 MIB_PER_GIB = 1024
-# vLLM 0.33's wheels have kernels from compute capability 7.5 on (its documentation, installation of the GPU build).
-LEAST_CAPABILITY = 7.5
 # A GPU of whose memory other programs hold more than this is left to them. A rule of thumb: a desktop or a monitor
 # takes less, and a program that computes takes more.
 HELD_SHARE = 0.2
@@ -181,7 +179,7 @@ def _sort(
 
 def _fault(device: Device, fabric_failed: bool) -> _Fault | None:
     """Why a GPU cannot be used at all; None where it can."""
-    capability, fabric = device.get("compute_capability"), device.get("fabric") or {}
+    fabric = device.get("fabric") or {}
     if device.get("lost"):
         return _Fault("does not answer its driver (lost)", "reset the GPU (nvidia-smi -r) or power-cycle the host")
     if device.get("mig_mode") or device.get("mig_devices"):
@@ -195,8 +193,6 @@ def _fault(device: Device, fabric_failed: bool) -> _Fault | None:
         return _Fault("has not joined the NVLink fabric", "run nvidia-fabricmanager of exactly the driver's version")
     if device.get("compute_mode") == "Prohibited":
         return _Fault("its compute mode is Prohibited", f"nvidia-smi -i {device['index']} -c 0")
-    if capability and float(capability) < LEAST_CAPABILITY:
-        return _Fault(f"compute capability {capability}, and vLLM needs {LEAST_CAPABILITY}", "choose another host")
     return None
 
 

@@ -57,7 +57,6 @@ FABRIC_FAILED = {"readiness": [{"check": "fabric_manager", "state": "fail", "mes
         (gpu(1, recovery_action="Reset"), {}, "recovery (Reset)"),
         (gpu(1, ecc={"row_remap_failure": True}), {}, "worn out"),
         (gpu(1, compute_mode="Prohibited"), {}, "Prohibited"),
-        (gpu(1, compute_capability="7.0"), {}, "compute capability 7.0"),
         (gpu(1, fabric={"state": "In Progress"}), FABRIC_FAILED, "NVLink fabric"),
         (gpu(1, fabric={"state": "Completed", "status": "Failure"}), FABRIC_FAILED, "NVLink fabric"),
         (held(1, 40 * GIB, program("train.py", 40 * GIB)), {}, "40.0 of 79.6 GiB are in use by train.py (4711)"),
