@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import profile_of
 
 H100_LOGS = "25 DEBUG logs of vLLM 0.19.0 on H100 80GB"
+H200_RUNS = "33 runs of vLLM 0.25.1 on one H200, 2026-11-24"
 SWEEP = "DEBUG logs of Qwen3-14B on H100 80GB, vLLM 0.15 to 0.18"
 
 
@@ -37,10 +38,16 @@ TABLE: Sequence[Measured] = (
     # The sampler's peak: logits in the model's type, FP32 logits, probabilities and noise, for max_num_seqs sequences
     # of one number per word of the vocabulary; not divided by the tensor parallel size.
     Measured("sampler", 38.0, "bytes per logit", SWEEP + " (sorts the vocabulary)", until=(0, 17)),
-    # V2: 2 (logits) + 4 (FP32 copy) + 4 (top-k) + 4 (probabilities) while it samples
-    # (v1/worker/gpu/sample/sampler.py:256-384), 4.125 kept for penalties (v1/worker/gpu/sample/penalties.py:45-54)
-    Measured("sampler", 18.2, "bytes per logit", "read from vLLM 0.33.0, not measured", runner=2),
+    # V2 samples its dummy batch with every parameter set since 0.33.0 (v1/worker/gpu/model_runner.py:1008-1014), which
+    # then takes FP32 logits, top-k and probabilities; before, it samples greedily.
+    Measured("sampler", 6.3, "bytes per logit", H200_RUNS, until=(0, 33), runner=2),
+    Measured("sampler", 14.3, "bytes per logit", H200_RUNS + " with the warm-up of 0.33", runner=2),
     Measured("sampler", 14.5, "bytes per logit", H100_LOGS + ", within 0.03 GiB of 21 of them"),
+    # Counters for penalties that V2 keeps (v1/worker/gpu/sample/penalties.py:45-54: 4 bytes and a bit), counted since
+    # 0.27.0 (utils/mem_utils.py, total_consumed).
+    Measured("sampler_kept", 0.0, "bytes per logit", "utils/mem_utils.py of 0.26.0", until=(0, 27)),
+    Measured("sampler_kept", 4.13, "bytes per logit", H200_RUNS, runner=2),
+    Measured("sampler_kept", 0.0, "bytes per logit", H200_RUNS + " with the first model runner"),
     # What a profile run holds beside hidden states, logits and expert workspaces.
     Measured("profile", 0.04, "GiB", H100_LOGS),
     # What a vision tower's dummy pass leaves.
@@ -86,9 +93,17 @@ TABLE: Sequence[Measured] = (
     Measured("non_torch", 2.08, "GiB", H100_LOGS, since=(0, 12), ranks=(2, 3), capability=9.0, below=11.0),
     Measured("non_torch", 2.21, "GiB", H100_LOGS, since=(0, 12), ranks=(4, 1024), capability=9.0, below=11.0),
     Measured("non_torch", 0.25, "GiB", "Qwen2-7B on 2 x A100, vLLM 0.10.1.1"),
-    # CUDA graphs: a part for each layer at 51 captured batch sizes, more where experts are captured.
-    Measured("graphs", 0.32, "GiB", H100_LOGS + ", the estimate that vLLM subtracts since 0.21"),
-    Measured("graphs_per_layer", 0.0165, "GiB", H100_LOGS + ", likewise"),
+    # CUDA graphs: a part for each layer at 51 captured batch sizes, more where experts are captured. V2 estimated none
+    # before 0.29.0 (v1/worker/gpu/model_runner.py, profile_cudagraph_memory).
+    Measured("graphs", 0.32, "GiB", H100_LOGS, until=(0, 20)),
+    Measured("graphs_per_layer", 0.0165, "GiB", H100_LOGS, until=(0, 20)),
+    Measured("graphs_experts", 0.35, "GiB", H100_LOGS + " (MoE models)", until=(0, 20)),
+    Measured("graphs", 0.0, "GiB", H200_RUNS, until=(0, 29), runner=2),
+    Measured("graphs_per_layer", 0.0, "GiB", H200_RUNS, until=(0, 29), runner=2),
+    Measured("graphs_experts", 0.0, "GiB", H200_RUNS, until=(0, 29), runner=2),
+    Measured("graphs", 0.18, "GiB", H200_RUNS + ": Llama-3.1-8B 0.50, Qwen3-8B 0.36 in all"),
+    Measured("graphs_per_layer", 0.0075, "GiB", H200_RUNS + ", likewise"),
+    Measured("graphs_experts", 0.15, "GiB", "as before 0.20, scaled"),
     # Outside of the account, before vLLM looks at the free memory: CUDA context, with several ranks NCCL's buffers.
     # Less on GPUs of 24 GiB, where a utilization of 0.98 was seen to start.
     Measured(
@@ -101,7 +116,6 @@ TABLE: Sequence[Measured] = (
     Measured(
         "late_mxfp4", 0.9, "share", "gpt-oss-20b on H100 at 0.95, vLLM 0.19: out of memory warming up the sampler"
     ),
-    Measured("graphs_experts", 0.35, "GiB", H100_LOGS + ", likewise (MoE models)"),
 )
 
 # What the driver keeps of the memory that nvidia-smi prints as total, in MiB: what CUDA sees is less by this.

@@ -159,10 +159,14 @@ def _vision_tower(model: Mapping[str, Any], sizes: Sizes) -> float:
 
 def _sampler(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -> float:
     """Bytes that sampling takes for all sequences at once; on the last pipeline stage only."""
+    return engine.number("sampler", sizes, gpu) * _logits(model, engine)
+
+
+def _logits(model: Mapping[str, Any], engine: Engine) -> int:
+    """Numbers that are sampled from at once: one for each word and sequence."""
     if model.get("runner") == "pooling":
-        return 0.0
-    sequences = min(engine.max_num_seqs, engine.max_num_batched_tokens)
-    return engine.number("sampler", sizes, gpu) * sequences * int(model.get("vocab_size") or 0)
+        return 0
+    return min(engine.max_num_seqs, engine.max_num_batched_tokens) * int(model.get("vocab_size") or 0)
 
 
 def _activation(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, first: bool, last: bool) -> float:
@@ -178,6 +182,8 @@ def _activation(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu
     else:
         peak = max(_forward(model, sizes, engine) + workspace, sampler) + held
     extra = engine.number("profile", sizes, gpu)
+    if last:
+        peak += _logits(model, engine) * engine.number("sampler_kept", sizes, gpu)
     if first and model.get("vision"):
         extra += engine.number("vision", sizes, gpu)
     return peak / GIB + extra

@@ -305,7 +305,7 @@ class TestNvidia:
                 T4_X4,
                 LLAMA_70B,
                 {},
-                "m0: On 4 x Tesla T4 (tensor_parallel_size 4) 32.9 GiB of weights and 2.5 GiB for the rest do not fit "
+                "m0: On 4 x Tesla T4 (tensor_parallel_size 4) 32.9 GiB of weights and 1.7 GiB for the rest do not fit "
                 "the 13.4 GiB that vLLM may use of each GPU. Use a 4-bit (AWQ, GPTQ) version of the model, which fits "
                 "4 of these; or spread it over 3 hosts with 4 GPUs of this kind each ('nodes').",
             ),
@@ -313,8 +313,8 @@ class TestNvidia:
                 H100_X4,
                 LLAMA_70B,
                 {"gpus": 2, "tensor_parallel_size": 2, "max_model_len": 65536, "max_num_seqs": 256},
-                "m0: On 2 x NVIDIA H100 80GB HBM3 (tensor_parallel_size 2) the 4.1 GiB left for the KV cache hold "
-                "26768 tokens, and max_model_len 65536 has to fit. Write max_model_len: 26624 or less; or use an FP8 "
+                "m0: On 2 x NVIDIA H100 80GB HBM3 (tensor_parallel_size 2) the 4.8 GiB left for the KV cache hold "
+                "31568 tokens, and max_model_len 65536 has to fit. Write max_model_len: 31488 or less; or use an FP8 "
                 "or 8-bit version of the model, which fits 2 of these; or use GPUs with more memory.",
             ),
             (
