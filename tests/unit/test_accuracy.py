@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.accuracy import score
-from tests.unit.samples import shared
+from tests.unit.samples import CHECKOUT, shared
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +45,14 @@ def test_figures() -> None:
     assert score.figures([]) == "no record"
     assert "median  2.00%" in score.figures([0.01, -0.02, 0.03])
     assert "signed mean  +0.67%" in score.figures([0.01, -0.02, 0.03])
+
+
+def test_runs_of_our_own_on_an_h200() -> None:
+    """Weights, KV cache and tokens of vLLM 0.25.1 with both model runners, with weights that were made up."""
+    runs = score.load(CHECKOUT / "tests/unit/fixtures/memory/h200-vllm-0.25.1.json", Path(shared("model_configs")))
+    assert len(runs) >= 20
+    for run in runs:
+        assert run.weights is not None
+        assert abs(run.weights) < 0.06, run.record["id"]
+        assert run.tokens is not None
+        assert abs(run.tokens) < 0.03, run.record["id"]
