@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import profile_of
 
 H100_LOGS = "25 DEBUG logs of vLLM 0.19.0 on H100 80GB"
-H200_RUNS = "33 runs of vLLM 0.25.1 on one H200, 2026-11-24"
+H200_RUNS = "28 runs of vLLM 0.25.1 on one H200, one rank, 2026-11-24"
 SWEEP = "DEBUG logs of Qwen3-14B on H100 80GB, vLLM 0.15 to 0.18"
 
 
@@ -41,7 +41,13 @@ TABLE: Sequence[Measured] = (
     # V2 samples its dummy batch with every parameter set since 0.33.0 (v1/worker/gpu/model_runner.py:1008-1014), which
     # then takes FP32 logits, top-k and probabilities; before, it samples greedily.
     Measured("sampler", 6.3, "bytes per logit", H200_RUNS, until=(0, 33), runner=2),
-    Measured("sampler", 14.3, "bytes per logit", H200_RUNS + " with the warm-up of 0.33", runner=2),
+    Measured(
+        "sampler",
+        14.3,
+        "bytes per logit",
+        "one run of 0.25.1 on that H200 with the warm-up of 0.33 put in, 1024 sequences",
+        runner=2,
+    ),
     Measured("sampler", 14.5, "bytes per logit", H100_LOGS + ", within 0.03 GiB of 21 of them"),
     # Counters for penalties that V2 keeps (v1/worker/gpu/sample/penalties.py:45-54: 4 bytes and a bit), counted since
     # 0.27.0 (utils/mem_utils.py, total_consumed).
@@ -101,8 +107,8 @@ TABLE: Sequence[Measured] = (
     Measured("graphs", 0.0, "GiB", H200_RUNS, until=(0, 29), runner=2),
     Measured("graphs_per_layer", 0.0, "GiB", H200_RUNS, until=(0, 29), runner=2),
     Measured("graphs_experts", 0.0, "GiB", H200_RUNS, until=(0, 29), runner=2),
-    Measured("graphs", 0.18, "GiB", H200_RUNS + ": Llama-3.1-8B 0.50, Qwen3-8B 0.36 in all"),
-    Measured("graphs_per_layer", 0.0075, "GiB", H200_RUNS + ", likewise"),
+    Measured("graphs", 0.18, "GiB", H200_RUNS + ": V1 estimated 0.50 for Llama-3.1-8B, 0.36 for Qwen3-8B"),
+    Measured("graphs_per_layer", 0.0075, "GiB", "H100 logs, scaled to those two; not measured for V2 since 0.29"),
     Measured("graphs_experts", 0.15, "GiB", "as before 0.20, scaled"),
     # Outside of the account, before vLLM looks at the free memory: CUDA context, with several ranks NCCL's buffers.
     # Less on GPUs of 24 GiB, where a utilization of 0.98 was seen to start.
