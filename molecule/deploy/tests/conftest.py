@@ -1,74 +1,26 @@
-"""What the tests of this scenario share: the playbook, run as a user runs it, and questions to the node."""
+"""What the tests of this scenario share: its playbook with its variables."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import subprocess
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from testinfra.host import Host
 
-ROOT = Path(__file__).resolve().parents[3]
-SCENARIO = Path(__file__).resolve().parents[1]
-NODES = ROOT / ".nodes" / "molecule" / "hosts.yml"
-MODEL = NODES.parent / "model"
-VARIABLES = SCENARIO / "vars" / "instances.yml"
-SECONDS_TO_LOAD = 180
+from tests.deployments import FLEET, Run, run_playbook
 
-
-@dataclass(frozen=True)
-class Run:
-    """One run of a playbook; ``text`` is its output with the white space folded."""
-
-    code: int
-    output: str
-
-    @property
-    def text(self) -> str:
-        return " ".join(self.output.split())
-
-    def count(self, what: str) -> int:
-        """Return a number of the recap, such as changed or failed."""
-        found = re.search(rf"\b{what}=(\d+)", self.output)
-        assert found, f"no recap in:\n{self.output}"
-        return int(found[1])
-
+MODEL = FLEET / "model"
+VARIABLES = Path(__file__).resolve().parents[1] / "vars" / "instances.yml"
 
 Deploy = Callable[..., Run]
 
 
-def user_environment() -> dict[str, str]:
-    """Return an environment as a user has it: without the settings that Molecule leaves in this one."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "MOLECULE_"))}
-
-
-def run_playbook(
-    *arguments: str,
-    extra: Mapping[str, Any] | None = None,
-    cwd: Path = ROOT,
-    environment: Mapping[str, str] | None = None,
-) -> Run:
-    """Run a playbook against the node of the scenario, with its variables and those of a test."""
+def run_here(*arguments: str, extra: Mapping[str, Any] | None = None, **how: Any) -> Run:
+    """Run a playbook with the instances of the scenario, or with others of a test."""
     variables = {"deploy_model": str(MODEL), **(extra or {})}
-    command = ["ansible-playbook", "-i", str(NODES), "-e", f"@{VARIABLES}", "-e", json.dumps(variables), *arguments]
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**user_environment(), **(environment or {})},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    return Run(done.returncode, done.stdout + done.stderr)
+    return run_playbook(*arguments, "-e", f"@{VARIABLES}", extra=variables, **how)
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +28,7 @@ def deploy() -> Deploy:
     """Run playbooks/deploy.yml from the clone."""
 
     def run(*arguments: str, **extra: Any) -> Run:
-        return run_playbook("playbooks/deploy.yml", *arguments, extra=extra)
+        return run_here("playbooks/deploy.yml", *arguments, extra=extra)
 
     return run
 
@@ -86,49 +38,3 @@ def models() -> list[dict[str, Any]]:
     """Return the instances that the scenario's inventory asks for."""
     wanted: list[dict[str, Any]] = yaml.safe_load(VARIABLES.read_text())["vllm_models"]
     return wanted
-
-
-def unit(host: Host, name: str, *properties: str) -> list[str]:
-    """Return properties of an instance's unit, in the order asked."""
-    answer: str = host.check_output("systemctl show vllm@%s --property %s", name, ",".join(properties))
-    found = dict(line.split("=", 1) for line in answer.splitlines())
-    return [found[key] for key in properties]
-
-
-def processes(host: Host, name: str) -> dict[int, str]:
-    """Return the processes of an instance by pid, with their titles."""
-    pids = host.check_output("systemd-cgls --no-pager --full --unit vllm@%s.service", name)
-    found = re.findall(r"[├└]─\s*(\d+) (.+)", pids)
-    return {int(pid): title for pid, title in found}
-
-
-def ask(host: Host, name: str, port: int) -> dict[str, Any]:
-    """Send a chat request from the node itself, where the server listens on loopback."""
-    script = (
-        "import json,urllib.request as u;"
-        f"b=json.dumps({{'model':'{name}','max_tokens':4,'messages':[{{'role':'user','content':'Hello'}}]}}).encode();"
-        f"r=u.Request('http://127.0.0.1:{port}/v1/chat/completions',b,{{'Content-Type':'application/json'}});"
-        "print(u.urlopen(r,timeout=60).read().decode())"
-    )
-    answer: dict[str, Any] = json.loads(host.check_output("python3 -c %s", script))
-    return answer
-
-
-def wait_for_answer(host: Host, name: str, port: int) -> dict[str, Any]:
-    """Ask until the instance answers."""
-    deadline = time.monotonic() + SECONDS_TO_LOAD
-    while True:
-        try:
-            return ask(host, name, port)
-        except AssertionError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(1)
-
-
-def remove_instances(host: Host, names: Sequence[str]) -> None:
-    """Take away what a test deployed beside the instances of the scenario."""
-    for name in names:
-        host.run("systemctl disable --now vllm@%s.service", name)
-        host.run("systemctl reset-failed vllm@%s.service", name)
-        host.run("rm -rf /etc/vllm/%s.yaml /etc/vllm/%s.env /var/cache/vllm/%s", name, name, name)

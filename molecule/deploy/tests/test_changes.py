@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from conftest import MODEL, Deploy, ask, unit, wait_for_answer
+from conftest import MODEL, Deploy
 from testinfra.host import Host
+
+from tests.deployments import ask, unit, wait_for_answer
 
 ODD = "a \"quoted\" $HOME `id` %h 100% back\\slash 'single' # ; tab\there, two\nlines, ünïcode"
 

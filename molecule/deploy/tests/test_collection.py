@@ -6,7 +6,9 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from conftest import ROOT, run_playbook, user_environment
+from conftest import run_here
+
+from tests.deployments import ROOT, user_environment
 
 
 def galaxy(cwd: Path, *arguments: str) -> None:
@@ -26,7 +28,7 @@ def test_it_deploys_as_an_installed_collection(tmp_path: Path) -> None:
     empty = tmp_path / "elsewhere"
     empty.mkdir()
     galaxy(empty, "install", str(archive), "-p", str(empty))
-    run = run_playbook(
+    run = run_here(
         "gpufleet.vllm.deploy",
         cwd=empty,
         environment={"ANSIBLE_COLLECTIONS_PATH": str(empty), "ANSIBLE_VERBOSITY": "2"},

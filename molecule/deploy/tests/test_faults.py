@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import Deploy, Run, remove_instances
+from conftest import Deploy
 from testinfra.host import Host
+
+from tests.deployments import Run, remove_instances
 
 MODEL = "/var/lib/vllm/models/alpha"
 SMALL: dict[str, Any] = {

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MODEL, ROOT, ask, remove_instances, run_playbook
+from conftest import MODEL, run_here
 from testinfra.host import Host
+
+from tests.deployments import ROOT, ask, remove_instances
 
 NAME = "from-hub"
 
@@ -51,15 +53,15 @@ def test_a_hub_model_is_downloaded_once_and_served_offline(host: Host, hub: str,
     }
     extra = {"vllm_models": [wanted], "layout_hub_endpoint": hub}
     environment = {"HF_HOME": str(tmp_path / "hf")}
-    first = run_playbook("playbooks/deploy.yml", extra=extra, environment=environment)
+    first = run_here("playbooks/deploy.yml", extra=extra, environment=environment)
     assert first.code == 0, first.output
     assert ask(host, NAME, 8020)["usage"]["completion_tokens"] >= 1
-    again = run_playbook("playbooks/deploy.yml", extra=extra, environment=environment)
+    again = run_here("playbooks/deploy.yml", extra=extra, environment=environment)
     assert (again.code, again.count("changed")) == (0, 0), again.output
 
 
 def test_an_unknown_hub_model(hub: str, tmp_path: Path) -> None:
-    run = run_playbook(
+    run = run_here(
         "playbooks/deploy.yml",
         extra={"vllm_models": [{"name": NAME, "model": "someone/else"}], "layout_hub_endpoint": hub},
         environment={"HF_HOME": str(tmp_path / "hf")},

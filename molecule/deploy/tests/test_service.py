@@ -6,8 +6,9 @@ import json
 import re
 import time
 
-from conftest import ask, processes, unit, wait_for_answer
 from testinfra.host import Host
+
+from tests.deployments import ask, processes, unit, wait_for_answer
 
 # Streams a long answer, stops the service in the middle, and prints what became of the stream.
 DRAIN = r"""

@@ -1,0 +1,26 @@
+"""The settings that hand the token to a unit."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.credentials import (
+    ENCRYPTED,
+    PLAIN,
+    unit_properties,
+)
+
+PATH = "Environment=HF_TOKEN_PATH=%d/hf_token"
+
+
+@pytest.mark.parametrize(
+    ("present", "properties"),
+    [
+        ([], []),
+        ([PLAIN], [f"LoadCredential=hf_token:{PLAIN}", PATH]),
+        ([ENCRYPTED], [f"LoadCredentialEncrypted=hf_token:{ENCRYPTED}", PATH]),
+        ([PLAIN, ENCRYPTED], [f"LoadCredentialEncrypted=hf_token:{ENCRYPTED}", PATH]),
+        (["/etc/elsewhere"], []),
+    ],
+)
+def test_unit_properties(present: list[str], properties: list[str]) -> None:
+    assert unit_properties(present) == properties
