@@ -54,8 +54,10 @@ options:
     type: float
     default: 0.4
   expected_gb_s:
-    description: Bus bandwidth in 10**9 bytes per second that the links should reach, in place of what the tables say.
+    description: >-
+      Bus bandwidth in 10**9 bytes per second that the links should reach; V(0.0) takes what the tables say.
     type: float
+    default: 0.0
 """
 
 EXAMPLES = r"""
@@ -95,7 +97,7 @@ def collective_jobs(
     port: int = 29400,
     warn_below: float = 0.75,
     fail_below: float = 0.4,
-    expected_gb_s: float | None = None,
+    expected_gb_s: float = 0.0,
 ) -> dict[str, Any]:
     """Decide what is measured."""
     if when not in decided.CHOICES:
@@ -106,7 +108,7 @@ def collective_jobs(
         port=int(port),
         warn_below=float(warn_below),
         fail_below=float(fail_below),
-        expected_gb_s=float(expected_gb_s) if expected_gb_s is not None else None,
+        expected_gb_s=float(expected_gb_s) or None,
     )
     return decided.collective_jobs(plain(instances), str(host), plain(seen), plain(gpu_facts), wishes)
 
