@@ -9,33 +9,33 @@ short_description: Says why a vLLM release cannot be installed on a host
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
-  - Checks the version of a Python interpreter and the free disk space. A release that is installed has no faults.
+  - Checks the version, that of a Python interpreter, and the free disk space. A release that is there has no faults.
 options:
   _input:
-    description: What M(gpufleet.vllm.host_info) returned for O(root), O(release) and O(python).
+    description: What M(gpufleet.vllm.host_info) returned for O(root), O(releases) and O(python).
     type: dict
     required: true
   root:
     description: Folder that the releases go into.
     type: path
     required: true
-  release:
-    description: File that marks the release as whole.
-    type: path
+  releases:
+    description: By version of vLLM, the file that marks the release as whole.
+    type: dict
     required: true
   python:
     description: The interpreter that the release is made with.
     type: path
     required: true
-  python_range:
-    description: The least version of Python, and the first that is too new.
-    type: list
-    elements: str
-    required: true
   disk_mib:
-    description: Space in MiB that the release takes.
+    description: Space in MiB that one release takes.
     type: int
     required: true
+  missing_packages:
+    description: Packages of the distribution that are needed, are not there, and cannot be installed.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: gpufleet.vllm.host_info
 """
@@ -47,8 +47,9 @@ EXAMPLES = r"""
     fail_msg: "{{ problems | join('\n') }}"
   vars:
     problems: >-
-      {{ host | gpufleet.vllm.engine_problems(root='/opt/vllm', release='/opt/vllm/releases/0.33.0-cuda/release.json',
-         python='/usr/bin/python3', python_range=['3.11', '3.15'], disk_mib=20480) }}
+      {{ host | gpufleet.vllm.engine_problems(
+           root='/opt/vllm', releases={'0.33.0': '/opt/vllm/releases/0.33.0-cuda/release.json'},
+           python='/usr/bin/python3', disk_mib=24576) }}
 """
 
 RETURN = r"""
@@ -65,10 +66,12 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import prefli
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
-def engine_problems(host: Any, root: str, release: str, python: str, python_range: Any, disk_mib: int) -> list[str]:
+def engine_problems(
+    host: Any, root: str, releases: Any, python: str, disk_mib: int, missing_packages: Any = ()
+) -> list[str]:
     """Say why a release cannot be installed."""
     return preflight.engine_problems(
-        plain(host), str(root), str(release), str(python), plain(python_range), int(disk_mib)
+        plain(host), str(root), plain(releases), str(python), int(disk_mib), plain(list(missing_packages))
     )
 
 

@@ -30,6 +30,7 @@ class Layout:
     host: str
     port: int
     accelerator: str
+    engine_version: str | None = None
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     data_parallel_size: int = 1
@@ -253,6 +254,7 @@ def one_layout(
         host=instance.host,
         port=instance.port,
         accelerator=accelerator,
+        engine_version=instance.engine_version,
         tensor_parallel_size=instance.tensor_parallel_size or 1,
         pipeline_parallel_size=instance.pipeline_parallel_size or 1,
         serve_args=_plain_arguments(instance, revision),

@@ -6,37 +6,63 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_versions import VERSION
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.releases import numbers, release_of
 
 
 def engine_problems(
-    host: Mapping[str, Any], root: str, release: str, python: str, python_range: Sequence[str], disk_mib: int
+    host: Mapping[str, Any],
+    root: str,
+    releases: Mapping[str, str],
+    python: str,
+    disk_mib: int,
+    missing_packages: Sequence[str] = (),
 ) -> list[str]:
-    """Return a sentence for each reason why a vLLM release cannot be installed.
+    """Return a sentence for each reason why vLLM releases cannot be installed.
 
-    ``host`` is what host_info returned for the paths ``root`` (folder of all releases) and ``release`` (the mark of a
-    whole one) and for the interpreter ``python``; ``python_range`` is the least version and the first that is too new.
-    A release that is there needs nothing more.
+    ``host`` is what host_info returned for the path ``root`` (folder of all releases), for the marks in ``releases`` (a
+    mapping from version to the file that marks it as whole) and for the interpreter ``python``. One release takes
+    ``disk_mib``. ``missing_packages`` are packages of the distribution that are not there and cannot be installed. A
+    release that is there needs nothing more.
     """
-    if host["paths"][release]["exists"]:
-        return []
-    least, below = python_range
-    wanted = f"a Python from {least} to below {below}"
-    found = []
-    problem, version = host["python"]["problem"], host["python"]["version"]
-    if problem:
-        found.append(f"vLLM cannot be installed: {problem}. Install {wanted} and name it in engine_python.")
-    elif not _version(least) <= _version(version) < _version(below):
-        found.append(f"vLLM needs {wanted}, and {python} is {version}. Name another one in engine_python.")
-    free = host["paths"][root]["free_mib"]
-    if free < disk_mib:
+    found = [
+        f"The vLLM version {version!r} is not a version. Write one such as '0.33.0', in quotes, in engine_version."
+        for version in releases
+        if not VERSION.fullmatch(version)
+    ]
+    wanted = [version for version, mark in releases.items() if not host["paths"][mark]["exists"]]
+    if found or not wanted:
+        return found
+    found.extend(_python_problems(host["python"], python, wanted))
+    free, needed = host["paths"][root]["free_mib"], disk_mib * len(wanted)
+    if free < needed:
+        what = "The vLLM release takes" if len(wanted) == 1 else f"The vLLM releases {', '.join(wanted)} take"
         found.append(
-            f"The vLLM release takes about {disk_mib} MiB of disk space, and {root} has {free} MiB free. "
+            f"{what} about {needed} MiB of disk space, and {root} has {free} MiB free. "
             "Free some, or name a folder on a larger disk in engine_root."
         )
+    if missing_packages:
+        found.append(
+            f"vLLM needs packages of the distribution that are not installed: {', '.join(missing_packages)}. Install "
+            "them from a mirror or with the image of the host; engine_offline keeps this role from asking for them."
+        )
     return found
+
+
+def _python_problems(found: Mapping[str, Any], python: str, versions: Sequence[str]) -> list[str]:
+    for version in versions:
+        release = release_of(version)
+        if release is None:
+            continue
+        least, below = release.python
+        wanted = f"a Python from {least} to below {below}"
+        if found["problem"]:
+            return [f"vLLM cannot be installed: {found['problem']}. Install {wanted} and name it in engine_python."]
+        if not numbers(least) <= numbers(found["version"])[:2] < numbers(below):
+            return [
+                f"vLLM {version} needs {wanted}, and {python} is {found['version']}. Name another one in engine_python."
+            ]
+    return []
 
 
 def port_problems(instances: Sequence[Mapping[str, Any]], listeners: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -164,7 +164,7 @@ def unit(**settings: Any) -> Unit:
 
 def test_the_configuration_file_is_two_arguments() -> None:
     (start,) = unit(serve_engine_root="/srv/vllm")["Service"]["ExecStart"]
-    assert shlex.split(start) == ["/srv/vllm/current/bin/vllm", "serve", "--config", "/etc/vllm/%i.yaml"]
+    assert shlex.split(start) == ["/srv/vllm/instances/%i/bin/vllm", "serve", "--config", "/etc/vllm/%i.yaml"]
 
 
 @pytest.mark.parametrize("drain", [0, 60, 600, "90"])
@@ -208,7 +208,7 @@ def test_no_secret_and_no_undefined_value_is_in_the_unit() -> None:
 
 
 def engine(variant: str, version: str) -> dict[str, Any]:
-    return variables_of("engine", engine_variant=variant, engine_version=version)
+    return variables_of("engine", engine_variant=variant, engine_version=version, __engine_this=version)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +224,78 @@ def test_what_a_release_is_made_of(variant: str, requirements: str, left_out: li
     assert rendered("engine", "requirements.txt", variables) == requirements
     lines = rendered("engine", "overrides.txt", variables).splitlines()
     assert lines == [f'{name}; python_version < "3"' for name in left_out]
+
+
+def test_extra_packages_and_constraints_are_part_of_a_release() -> None:
+    more = {"engine_extra_packages": ["ray[default]==2.56.0"], "engine_constraints": ["transformers<5.10", "numpy<3"]}
+    variables = {**engine("cuda", "0.33.0"), **more}
+    assert rendered("engine", "requirements.txt", variables) == "vllm==0.33.0\nray[default]==2.56.0\n"
+    assert rendered("engine", "constraints.txt", variables) == "transformers<5.10\nnumpy<3\n"
+    assert re.fullmatch(r"0\.33\.0-cuda-[0-9a-f]{8}", render("{{ __engine_name }}", variables))
+    assert render("{{ __engine_name }}", engine("cuda", "0.33.0")) == "0.33.0-cuda"
+
+
+def command(**settings: Any) -> list[str]:
+    found: list[str] = render("{{ __engine_install_command }}", {**engine("cuda", "0.33.0"), **settings})
+    return found
+
+
+def test_where_packages_come_from() -> None:
+    plain = command()
+    assert "--no-index" not in plain
+    assert not [one for one in plain if one.startswith(("--index", "--default-index", "--find-links"))]
+    mirror = command(
+        engine_index_url="https://m/simple", engine_extra_index_urls=["https://x"], engine_find_links=["/w"]
+    )
+    assert mirror[-3:] == ["--default-index=https://m/simple", "--index=https://x", "--find-links=/w"]
+
+
+def test_an_offline_host_asks_nobody() -> None:
+    found = command(engine_offline=True, engine_extra_index_urls=["https://x"], engine_find_links=["/w"])
+    assert {"--offline", "--no-index", "--find-links=/w"} <= set(found)
+    assert "--index=https://x" not in found
+    assert render("{{ engine_download_kernels }}", {**engine("cuda", "0.33.0"), "engine_offline": True}) is False
+
+
+def test_a_pinned_list_is_installed_as_it_is() -> None:
+    found = command(engine_requirements="/srv/requirements.txt")
+    assert {"/srv/requirements.txt", "--require-hashes", "--no-deps"} <= set(found)
+    assert "--override" not in found
+
+
+@pytest.mark.parametrize(
+    ("variant", "version", "there"), [("cuda", "0.31.0", False), ("cuda", "0.32.0", True), ("cpu", "0.33.0", False)]
+)
+def test_kernels_are_downloaded_where_vllm_can(variant: str, version: str, there: bool) -> None:
+    assert render("{{ __engine_has_kernels }}", engine(variant, version)) is there
+
+
+@pytest.mark.parametrize(
+    ("own", "versions"),
+    [([None], ["0.33.0"]), (["0.33.0"], ["0.33.0"]), (["0.31.0", None, "0.31.0"], ["0.33.0", "0.31.0"])],
+)
+def test_every_release_that_an_instance_names_is_installed(own: list[str | None], versions: list[str]) -> None:
+    instances_ = [{"name": f"i{place}", "engine_version": version} for place, version in enumerate(own)]
+    variables = {**engine("cuda", "0.33.0"), "engine_instances": instances_}
+    assert render("{{ __engine_versions }}", variables) == versions
+    assert render("{{ __engine_marks }}", variables) == [
+        f"/opt/vllm/releases/{version}-cuda/release.json" for version in versions
+    ]
+
+
+@pytest.mark.parametrize(
+    ("own", "release"),
+    [(None, "releases/0.33.0-cuda"), ("0.33.0", "releases/0.33.0-cuda"), ("0.31.0", "releases/0.31.0-cuda")],
+)
+def test_an_instance_is_started_from_its_own_release(own: str | None, release: str) -> None:
+    one = {**LAYOUTS["odd environment"], "engine_version": own}
+    variables = {**serve(one), "serve_engine_version": "0.33.0", "serve_engine_label": "cuda"}
+    assert render("{{ __serve_release }}", variables) == release
+
+
+def test_the_release_that_will_be_current_counts_in_check_mode_too() -> None:
+    variables = {**serve(LAYOUTS["odd environment"]), "engine_version": "0.34.0", "engine_label": "cuda"}
+    assert render("{{ __serve_release }}", variables) == "releases/0.34.0-cuda"
 
 
 def test_every_variant_is_covered() -> None:

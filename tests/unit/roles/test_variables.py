@@ -86,6 +86,7 @@ def test_the_documented_defaults_of_vllm_models_are_the_real_ones() -> None:
     [
         ("serve", "serve_engine_root", "engine_root"),
         ("serve", "serve_hub_cache", "model_hub_cache"),
+        ("nccl_check", "nccl_check_user", "serve_user"),
         ("model", "model_engine_root", "engine_root"),
         ("model", "model_hub_endpoint", "layout_hub_endpoint"),
     ],

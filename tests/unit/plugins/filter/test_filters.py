@@ -103,12 +103,12 @@ def test_engine_problems(version: str, count: int) -> None:
         "python": {"version": version, "problem": None},
     }
     text = (
-        "{{ host | gpufleet.vllm.engine_problems(root='/o', release='/o/r', python='/usr/bin/python3',"
-        " python_range=range, disk_mib=need) }}"
+        "{{ host | gpufleet.vllm.engine_problems(root='/o', releases={'0.33.0': '/o/r'},"
+        " python='/usr/bin/python3', disk_mib=need) }}"
     )
-    found = render(text, {"host": host, "range": ["3.11", "3.15"], "need": "100"})
+    found = render(text, {"host": host, "need": "100"})
     assert len(found) == count
-    assert len(render(text, {"host": host, "range": ["3.11", "3.15"], "need": 101})) == count + 1
+    assert len(render(text, {"host": host, "need": 101})) == count + 1
 
 
 @pytest.mark.parametrize(("value", "quoted"), [("costs $5", r'"costs \$5"'), (7, '"7"'), ("größe", '"größe"')])

@@ -7,18 +7,29 @@ from typing import Any
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import preflight
 
-ROOT, RELEASE, PYTHON = "/opt/vllm", "/opt/vllm/releases/0.33.0-cuda/release.json", "/usr/bin/python3"
+ROOT, PYTHON = "/opt/vllm", "/usr/bin/python3"
 WANTED = "a Python from 3.11 to below 3.15"
 
 
+def mark(version: str) -> str:
+    return f"{ROOT}/releases/{version}-cuda/release.json"
+
+
 def engine(
-    version: str | None = "3.11.2", problem: str | None = None, free: int = 20480, there: bool = False
+    version: str | None = "3.11.2",
+    problem: str | None = None,
+    free: int = 20480,
+    there: tuple[str, ...] = (),
+    releases: tuple[str, ...] = ("0.33.0",),
+    missing: tuple[str, ...] = (),
 ) -> list[str]:
+    paths = {mark(one): {"exists": one in there, "free_mib": free} for one in releases}
     host = {
-        "paths": {ROOT: {"exists": there, "free_mib": free}, RELEASE: {"exists": there, "free_mib": free}},
+        "paths": {ROOT: {"exists": bool(there), "free_mib": free}, **paths},
         "python": {"version": version, "problem": problem},
     }
-    return preflight.engine_problems(host, ROOT, RELEASE, PYTHON, ["3.11", "3.15"], 20480)
+    marks = {one: mark(one) for one in releases}
+    return preflight.engine_problems(host, ROOT, marks, PYTHON, 20480, missing)
 
 
 @pytest.mark.parametrize("version", ["3.11.0", "3.11.2", "3.14.9", "3.13.0rc1", "3.14"])
@@ -28,13 +39,21 @@ def test_a_python_that_will_do(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["3.9.21", "3.10.99", "3.15.0", "2.7.18", "4.0.0", "3.2.0"])
 def test_a_python_that_will_not_do(version: str) -> None:
-    assert engine(version) == [f"vLLM needs {WANTED}, and {PYTHON} is {version}. Name another one in engine_python."]
+    assert engine(version) == [
+        f"vLLM 0.33.0 needs {WANTED}, and {PYTHON} is {version}. Name another one in engine_python."
+    ]
 
 
 def test_no_python() -> None:
     assert engine(None, f"{PYTHON} does not exist") == [
         f"vLLM cannot be installed: {PYTHON} does not exist. Install {WANTED} and name it in engine_python."
     ]
+
+
+def test_each_release_is_asked_for_its_own_python() -> None:
+    assert engine("3.10.12", releases=("0.21.0",)) == []
+    (said,) = engine("3.10.12", free=90000, releases=("0.21.0", "0.33.0"))
+    assert said.startswith("vLLM 0.33.0 needs")
 
 
 def test_too_little_disk_and_a_wrong_python_are_both_said() -> None:
@@ -46,8 +65,25 @@ def test_too_little_disk_and_a_wrong_python_are_both_said() -> None:
     )
 
 
+def test_two_releases_take_twice_the_space() -> None:
+    (said,) = engine(free=40959, releases=("0.32.0", "0.33.0"))
+    assert said.startswith("The vLLM releases 0.32.0, 0.33.0 take about 40960 MiB of disk space")
+    assert engine(free=20480, there=("0.32.0",), releases=("0.32.0", "0.33.0")) == []
+
+
 def test_a_release_that_is_there_needs_nothing() -> None:
-    assert engine("2.7.18", free=0, there=True) == []
+    assert engine("2.7.18", free=0, there=("0.33.0",), missing=("gcc",)) == []
+
+
+@pytest.mark.parametrize("version", ["latest", "0.33.x", "0.33.0; rm -rf /", "0.33.0 ", ""])
+def test_what_is_not_a_version(version: str) -> None:
+    (said,) = engine(releases=(version,))
+    assert said.startswith(f"The vLLM version {version!r} is not a version.")
+
+
+def test_packages_that_cannot_be_installed() -> None:
+    (said,) = engine(missing=("gcc", "libnuma1"))
+    assert said.startswith("vLLM needs packages of the distribution that are not installed: gcc, libnuma1.")
 
 
 CHAT = {"name": "chat", "port": 8000, "unit": "vllm@chat.service"}
