@@ -10,9 +10,12 @@ read and to download a model (https://huggingface.co/docs/hub/api, and huggingfa
 - errors by ``X-Error-Code``: ``RepoNotFound``, ``RevisionNotFound``, ``EntryNotFound`` (404), ``GatedRepo`` (403)
 - 401 without a code for a token that is not one of its own: only those that begin with ``hf_good`` are
 
-A folder ``<org>/<name>`` is a model; its only branch is ``main``, and its commit is computed from its files. A file
-``.gated`` in it makes the model gated: its list can be read and its files cannot, as on the Hub. A file
-``.forbidden`` makes every file of it end in a bare 403, as behind a proxy that refuses.
+A folder ``<org>/<name>`` is a model; its only branch is ``main``, and its commit is computed from its files. Files of
+1 MiB and more are kept as the Hub keeps large ones (LFS): their lists state a sha256, and the file is at the end of a
+redirect. A file ``.gated`` in it makes the model gated: its list can be read and its files cannot, as on the Hub.
+``.forbidden`` makes every file of it end in a bare 403, as behind a proxy that refuses. ``.slow`` holds the bytes per
+second at which large files are sent, ``.cut`` how many of them arrive before the connection breaks, once, and
+``.damage`` how often large files are sent with a byte changed.
 
     python tests/hub_stand_in.py --folder DIR --port 8081 [--host 127.0.0.1]
 """
@@ -23,7 +26,8 @@ import argparse
 import hashlib
 import json
 import re
-import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -34,6 +38,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 API = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)(?:/(?P<view>revision|tree)/(?P<revision>[^/]+))?/?")
+LARGE = re.compile(r"/lfs/(?P<model>[^/]+/[^/]+)/(?P<file>.+)")
+LARGE_BYTES = 1024 * 1024
 FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 TOKEN = re.compile(r"Bearer hf_good\w*")
@@ -57,6 +63,17 @@ def _files(model: Path) -> dict[str, Path]:
 def _digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def git_digest(path: Path) -> str:
+    """Return what git calls a file."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def is_large(path: Path) -> bool:
+    """Tell whether the Hub would keep a file as a large one."""
+    return path.stat().st_size >= LARGE_BYTES
 
 
 def commit_of(model: Path) -> str:
@@ -115,6 +132,8 @@ class Handler(BaseHTTPRequestHandler):
                 raise Refused(HTTPStatus.UNAUTHORIZED, "", "Invalid credentials in Authorization header")
             if match := API.fullmatch(path):
                 self.say_json(self.describe(**match.groupdict()), with_body)
+            elif match := LARGE.fullmatch(path):
+                self.say_large(**match.groupdict(), with_body=with_body)
             elif match := FILE.fullmatch(path):
                 self.say_file(**match.groupdict(), with_body=with_body)
             else:
@@ -128,13 +147,19 @@ class Handler(BaseHTTPRequestHandler):
         folder, commit = self.server.model(model, revision)
         files = _files(folder)
         if view == "tree":
-            return [
-                {"type": "file", "path": name, "size": path.stat().st_size, "oid": _digest(path)[:40]}
-                for name, path in files.items()
-            ]
-        siblings = [{"rfilename": name, "size": path.stat().st_size} for name, path in files.items()]
+            return [{"type": "file", "path": name, **self.digests(path, "oid")} for name, path in files.items()]
+        siblings = [{"rfilename": name, **self.digests(path, "blobId")} for name, path in files.items()]
         gated = "manual" if (folder / ".gated").exists() else False
         return {"id": model, "sha": commit, "private": False, "gated": gated, "siblings": siblings}
+
+    def digests(self, path: Path, git: str) -> dict[str, Any]:
+        """Size and digests of a file, as the Hub's lists have them."""
+        size = path.stat().st_size
+        found: dict[str, Any] = {"size": size, git: git_digest(path)}
+        if is_large(path):
+            key = "oid" if git == "oid" else "sha256"
+            found["lfs"] = {key: _digest(path), "size": size, "pointerSize": 134}
+        return found
 
     def say_file(self, model: str, revision: str, file: str, with_body: bool) -> None:
         """Send a file of a model, or refuse."""
@@ -146,24 +171,80 @@ class Handler(BaseHTTPRequestHandler):
         path = _files(folder).get(file)
         if path is None:
             raise Refused(HTTPStatus.NOT_FOUND, "EntryNotFound", "Entry not found")
+        headers = {"ETag": f'"{_digest(path) if is_large(path) else git_digest(path)}"', "X-Repo-Commit": commit}
+        if is_large(path):
+            self.send_response(HTTPStatus.FOUND)
+            self.send_header("Location", f"{self.server.url}/lfs/{model}/{file}")
+            for name, value in {
+                **headers,
+                "X-Linked-Etag": headers["ETag"],
+                "X-Linked-Size": str(path.stat().st_size),
+                "Content-Length": "0",
+            }.items():
+                self.send_header(name, value)
+            self.end_headers()
+        else:
+            self.send_content(path, headers, with_body)
+
+    def say_large(self, model: str, file: str, with_body: bool) -> None:
+        """Send a large file, as the storage behind the Hub does: no model is known there, and no token is asked for."""
+        path = _files(self.server.folder / model).get(file)
+        if path is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "EntryNotFound", "Entry not found")
+        self.send_content(path, {"ETag": f'"{_digest(path)}"'}, with_body)
+
+    def send_content(self, path: Path, headers: dict[str, str], with_body: bool) -> None:
+        """Send a file, or the part of it that is asked for."""
         size = path.stat().st_size
         asked = RANGE.fullmatch(self.headers.get("Range", ""))
         begin = min(int(asked[1]), size) if asked else 0
         end = min(int(asked[2]) + 1, size) if asked and asked[2] else size
         self.send_response(HTTPStatus.PARTIAL_CONTENT if asked else HTTPStatus.OK)
         if asked:
-            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{size}")
-        self.send_header("Content-Length", str(end - begin))
-        self.send_header("ETag", f'"{_digest(path)}"')
-        self.send_header("X-Repo-Commit", commit)
+            headers = {**headers, "Content-Range": f"bytes {begin}-{end - 1}/{size}"}
+        for name, value in {**headers, "Content-Length": str(end - begin)}.items():
+            self.send_header(name, value)
         self.end_headers()
         if with_body:
-            with path.open("rb") as stream:
-                stream.seek(begin)
-                if end == size:
-                    shutil.copyfileobj(stream, self.wfile)
-                else:
-                    self.wfile.write(stream.read(end - begin))
+            content = path.read_bytes()[begin:end]
+            if is_large(path):
+                content = self.damaged(path, content)
+            self.send_slowly(path, content)
+
+    def instruction(self, path: Path, name: str) -> int:
+        """Read the number in a file of instructions of the model that a file belongs to; 0 without one."""
+        model = self.server.folder / Path(*path.relative_to(self.server.folder).parts[:2])
+        file = model / name
+        return int(file.read_text()) if file.exists() else 0
+
+    def use_up(self, path: Path, name: str, left: int) -> None:
+        """Note that an instruction was followed."""
+        model = self.server.folder / Path(*path.relative_to(self.server.folder).parts[:2])
+        (model / name).write_text(str(left))
+
+    def damaged(self, path: Path, content: bytes) -> bytes:
+        """Change a byte, where the model's instructions say so."""
+        times = self.instruction(path, ".damage")
+        if not times or not content:
+            return content
+        self.use_up(path, ".damage", times - 1)
+        return bytes([content[0] ^ 1]) + content[1:]
+
+    def send_slowly(self, path: Path, content: bytes) -> None:
+        """Send at the rate of the instructions, and break off where they say so."""
+        rate = self.instruction(path, ".slow") if is_large(path) else 0
+        cut = self.instruction(path, ".cut") if is_large(path) else 0
+        if cut and cut < len(content):
+            self.use_up(path, ".cut", 0)
+            self.wfile.write(content[:cut])
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        piece = max(1, rate // 10) if rate else len(content) or 1
+        for begin in range(0, len(content), piece):
+            self.wfile.write(content[begin : begin + piece])
+            if rate:
+                time.sleep(0.1)
 
     def say_json(
         self,

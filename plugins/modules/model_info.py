@@ -293,6 +293,13 @@ model_facts:
       description: Size of the weight files in bytes.
       type: int
       sample: 141107412992
+    files:
+      description: >-
+        Of a hub model, the files that vLLM loads, with size in bytes and the digest that the hub states: C(sha256) for
+        large files, C(blob_id) (git's) for the others.
+      type: list
+      elements: dict
+      sample: [{path: config.json, size: 826, sha256: null, blob_id: 5b6d0a0d3c1b0c1e1d5ddc9e3d0a1f0c4ad51f0c}]
     revision:
       description: Commit of a hub model; only for those.
       type: str

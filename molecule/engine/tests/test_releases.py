@@ -127,5 +127,5 @@ def test_releases_that_nobody_uses_go_when_asked(host: Host, deploy: Deploy) -> 
 def test_what_is_not_a_version(deploy: Deploy) -> None:
     run = deploy(engine_version="latest")
     assert run.code != 0
-    assert "The vLLM version 'latest' is not a version." in run.text, run.output
+    assert "The vLLM version 'latest' cannot be read; write one such as" in run.text, run.output
     assert run.count("changed") == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub_files, model
 
 # Seconds to wait for the hub to send the header of one file.
 HEADER_TIMEOUT = 20
@@ -23,6 +23,9 @@ UNAUTHORIZED = 401
 def read(name: str, revision: str) -> dict[str, Any]:
     """Describe the hub model ``name`` at a branch, tag or commit; ``revision`` of the answer is the commit.
 
+    ``files`` of the answer lists what vLLM loads: path, size in bytes, and the digest to check it by, which is
+    ``sha256`` for large files and ``blob_id``, git's digest, for the others.
+
     Raises :class:`InputError` with a sentence when huggingface_hub is missing, when the hub cannot be reached or
     refuses, and when the model has no config.json or no weights.
     """
@@ -31,7 +34,8 @@ def read(name: str, revision: str) -> dict[str, Any]:
 
         info = HfApi().model_info(name, revision=revision, files_metadata=True)
         commit = str(info.sha)
-        sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or []}
+        siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
+        sizes = {file: sibling.size or 0 for file, sibling in siblings.items()}
         config = model.parse_config(_text(name, "config.json", commit), f"config.json of {name}")
         files = _small_files(name, commit, sizes, config)
         names = model.weight_files(sizes)
@@ -39,7 +43,21 @@ def read(name: str, revision: str) -> dict[str, Any]:
             raise InputError(f"The hub model {name} has no weights ({', '.join(model.WEIGHTS)}); choose another model.")
     headers, warnings = _headers(name, commit, names)
     found = model.facts(config, model.weight_bytes(sizes), headers, files)
-    return {**found, "warnings": warnings + model.notes(names) + found["warnings"], "revision": commit}
+    return {
+        **found,
+        "warnings": warnings + model.notes(names) + found["warnings"],
+        "revision": commit,
+        "files": [_file(siblings[file]) for file in hub_files.loaded(sizes)],
+    }
+
+
+def _file(sibling: Any) -> dict[str, Any]:
+    return {
+        "path": sibling.rfilename,
+        "size": sibling.size or 0,
+        "sha256": sibling.lfs.sha256 if sibling.lfs else None,
+        "blob_id": None if sibling.lfs else sibling.blob_id,
+    }
 
 
 def _text(name: str, file: str, commit: str) -> str:

@@ -30,8 +30,9 @@ def test_a_folder(tmp_path: Path, capsys: Capture, check_mode: bool) -> None:
 def test_a_hub_model(hub: Hub, capsys: Capture) -> None:
     commit = commit_of(hub.folder / "org/good")
     found = run(model_info, capsys, model="org/good")
-    said = found["model_facts"]["warnings"]
-    assert found["model_facts"] == {**model.facts(CONFIG, 1000), "warnings": said, "revision": commit}
+    facts = found["model_facts"]
+    same = {key: facts[key] for key in ("warnings", "files")}
+    assert facts == {**model.facts(CONFIG, 1000), **same, "revision": commit}
     assert run(model_info, capsys, model="org/good", revision=commit)["model_facts"] == found["model_facts"]
 
 
@@ -52,7 +53,7 @@ def test_a_model_that_is_not_there_can_be_reported(tmp_path: Path, capsys: Captu
 def test_facts_are_documented(tmp_path: Path, capsys: Capture) -> None:
     documented = yaml.safe_load(model_info.RETURN)["model_facts"]["contains"]
     found = run(model_info, capsys, model=str(write_model(tmp_path / "m")))
-    assert set(documented) - {"problem", "revision"} == set(found["model_facts"])
+    assert set(documented) - {"problem", "revision", "files"} == set(found["model_facts"])
 
 
 class TestConfiguration:

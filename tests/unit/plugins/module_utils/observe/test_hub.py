@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputE
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub as hub_reader
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model
 
-from tests.hub_stand_in import Hub, commit_of
+from tests.hub_stand_in import LARGE_BYTES, Hub, commit_of, git_digest
 from tests.unit.conftest import CONFIG, write_model
 from tests.unit.plugins.module_utils.observe.checkpoints import LLAMA, llama_headers, write_checkpoint
 from tests.unit.samples import CHECKOUT
@@ -35,16 +36,39 @@ def test_a_good_model(hub: Hub, sharded: Path) -> None:
     commit = commit_of(sharded)
     hub.asked.clear()
     size = sum(file.stat().st_size for file in sharded.glob("*.safetensors"))
-    assert hub_reader.read("org/sharded", "main") == {**model.facts(LLAMA, size, llama_headers()), "revision": commit}
+    found = hub_reader.read("org/sharded", "main")
+    listed = found.pop("files")
+    assert found == {**model.facts(LLAMA, size, llama_headers()), "revision": commit}
+    assert {one["path"]: (one["size"], one["blob_id"]) for one in listed} == {
+        file.name: (file.stat().st_size, git_digest(file)) for file in sharded.iterdir()
+    }
     assert hub_reader.read("org/sharded", commit)["revision"] == commit
     fetched = {line.rpartition("/")[2] for line in hub.asked if line.startswith("GET") and "/resolve/" in line}
     shards = {f"model-0000{number}-of-00002.safetensors" for number in (1, 2)}
     assert fetched == {"config.json", "model.safetensors.index.json", *shards}
 
 
+def test_large_files_are_known_by_sha256(hub: Hub) -> None:
+    write_model(hub.folder / "org/large", model__safetensors=bytes(LARGE_BYTES))
+    listed = {one["path"]: one for one in hub_reader.read("org/large", "main")["files"]}
+    assert listed["model.safetensors"] == {
+        "path": "model.safetensors",
+        "size": LARGE_BYTES,
+        "sha256": hashlib.sha256(bytes(LARGE_BYTES)).hexdigest(),
+        "blob_id": None,
+    }
+    assert listed["config.json"]["sha256"] is None
+
+
 def test_weights_without_a_header(hub: Hub) -> None:
     found = hub_reader.read("org/good", "main")
     said = found.pop("warnings")
+    assert [one["path"] for one in found.pop("files")] == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
     expected = {**model.facts(CONFIG, 1000), "revision": commit_of(hub.folder / "org/good")}
     assert said[1:] == expected.pop("warnings")
     assert found == expected

@@ -1,0 +1,129 @@
+#!/usr/bin/python
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The module model_prune."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: model_prune
+short_description: Removes commits of hub models that no instance of the host uses
+version_added: 0.1.0
+author: The gpufleet.vllm maintainers
+description:
+  - Looks at the settings of all instances of the host, C(/etc/vllm/*.yaml), and lets huggingface_hub's own tool,
+    C(hf cache rm), remove every other commit of a model in a cache. Removes nothing when there are no instances at all.
+options:
+  cache:
+    description: Folder of huggingface_hub's cache on the host.
+    type: path
+    required: true
+  hf:
+    description: The tool C(hf) on the host.
+    type: path
+    default: /opt/vllm/current/bin/hf
+attributes:
+  check_mode:
+    description: Says what it would remove.
+    support: full
+  diff_mode:
+    description: Shows the commits before and after.
+    support: full
+  idempotent:
+    description: A second run removes nothing.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Remove what nobody uses
+  gpufleet.vllm.model_prune:
+    cache: /var/lib/vllm/hub
+"""
+
+RETURN = r"""
+removed:
+  description: Models with their commits that were removed, or would be in check mode.
+  returned: always
+  type: list
+  elements: str
+  sample: [Qwen/Qwen3-8B b968826d9c46dd6066d109eabc6255188de91218]
+freed_bytes:
+  description: Size of the files that no other commit shares.
+  returned: always
+  type: int
+  sample: 16381517208
+"""
+
+import re
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+SETTINGS = Path("/etc/vllm")
+# The role serve writes the settings as plain YAML, a key on a line of its own.
+SETTING = re.compile(r"^(model|revision):\s*['\"]?([^'\"\n]+?)['\"]?\s*$", re.MULTILINE)
+
+
+def used() -> set[tuple[str, str]]:
+    """Model and commit of each instance that has one."""
+    found = set()
+    for file in SETTINGS.glob("*.yaml"):
+        settings = dict(SETTING.findall(file.read_text(encoding="utf-8")))
+        if "revision" in settings:
+            found.add((settings["model"], settings["revision"]))
+    return found
+
+
+def cached(cache: Path) -> dict[tuple[str, str], Path]:
+    """Folder of each commit in the cache, by model and commit."""
+    return {
+        (snapshot.parents[1].name[len("models--") :].replace("--", "/", 1), snapshot.name): snapshot
+        for snapshot in cache.glob("models--*/snapshots/*")
+    }
+
+
+def blobs(snapshot: Path) -> set[Path]:
+    """Files that the links of a commit lead to."""
+    return {path.resolve() for path in snapshot.rglob("*") if path.is_symlink() and path.exists()}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "cache": {"type": "path", "required": True},
+            "hf": {"type": "path", "default": "/opt/vllm/current/bin/hf"},
+        },
+        supports_check_mode=True,
+    )
+    cache = Path(module.params["cache"])
+    there, wanted = cached(cache), used()
+    gone = sorted(key for key in there if key not in wanted) if any(SETTINGS.glob("*.yaml")) else []
+    kept = {blob for key, snapshot in there.items() if key not in gone for blob in blobs(snapshot)}
+    freed = {blob for key in gone for blob in blobs(there[key])} - kept
+    freed_bytes = sum(blob.stat().st_size for blob in freed)
+    if gone and not module.check_mode:
+        commits = sorted({commit for _model, commit in gone})
+        command = [module.params["hf"], "cache", "rm", *commits, "--yes", f"--cache-dir={cache}"]
+        code, out, err = module.run_command(command)
+        if code:
+            module.fail_json(msg=f"hf cache rm failed: {(err or out).strip()}")
+        for name, commit in gone:
+            (there[name, commit].parents[1] / f"gpufleet-{commit}.json").unlink(missing_ok=True)
+    words = {key: f"{key[0]} {key[1]}" for key in there}
+    module.exit_json(
+        changed=bool(gone),
+        removed=[words[key] for key in gone],
+        freed_bytes=freed_bytes,
+        diff={
+            "before": "".join(f"{words[key]}\n" for key in sorted(there)),
+            "after": "".join(f"{words[key]}\n" for key in sorted(there) if key not in gone),
+            "before_header": str(cache),
+            "after_header": str(cache),
+        }
+        if gone
+        else {},
+    )
+
+
+if __name__ == "__main__":
+    main()
