@@ -12,8 +12,8 @@ read and to download a model (https://huggingface.co/docs/hub/api, and huggingfa
 
 A folder ``<org>/<name>`` is a model; its only branch is ``main``, and its commit is computed from its files. Files of
 1 MiB and more are kept as the Hub keeps large ones (LFS): their lists state a sha256, and the file is at the end of a
-redirect. A file ``.gated`` in it makes the model gated: its list can be read and its files cannot, as on the Hub.
-``.forbidden`` makes every file of it end in a bare 403, as behind a proxy that refuses. ``.slow`` holds the bytes per
+redirect to another server, which knows no tokens. A file ``.gated`` in it makes the model gated: its list can be read
+and its files cannot, as on the Hub. ``.forbidden`` makes every file of it end in a bare 403, as behind a proxy that refuses. ``.slow`` holds the bytes per
 second at which large files are sent, ``.cut`` how many of them arrive before the connection breaks, once, and
 ``.damage`` how often large files are sent with a byte changed.
 
@@ -91,6 +91,8 @@ class Hub(ThreadingHTTPServer):
         super().__init__((host, port), Handler)
         self.folder = folder
         self.asked: list[str] = []
+        # Another port is another origin, to which huggingface_hub does not send the token.
+        self.storage = Storage(folder, host) if type(self) is Hub else self
 
     @property
     def url(self) -> str:
@@ -106,6 +108,14 @@ class Hub(ThreadingHTTPServer):
         if revision not in (None, BRANCH, commit):
             raise Refused(HTTPStatus.NOT_FOUND, "RevisionNotFound", f"Invalid rev id: {revision}")
         return folder, commit
+
+
+class Storage(Hub):
+    """The server of large files."""
+
+    def __init__(self, folder: Path, host: str) -> None:
+        super().__init__(folder, host, 0)
+        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -174,7 +184,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"ETag": f'"{_digest(path) if is_large(path) else git_digest(path)}"', "X-Repo-Commit": commit}
         if is_large(path):
             self.send_response(HTTPStatus.FOUND)
-            self.send_header("Location", f"{self.server.url}/lfs/{model}/{file}")
+            self.send_header("Location", f"{self.server.storage.url}/lfs/{model}/{file}")
             for name, value in {
                 **headers,
                 "X-Linked-Etag": headers["ETag"],
