@@ -13,9 +13,9 @@ read and to download a model (https://huggingface.co/docs/hub/api, and huggingfa
 A folder ``<org>/<name>`` is a model; its only branch is ``main``, and its commit is computed from its files. Files of
 1 MiB and more are kept as the Hub keeps large ones (LFS): their lists state a sha256, and the file is at the end of a
 redirect to another server, which knows no tokens. A file ``.gated`` in it makes the model gated: its list can be read
-and its files cannot, as on the Hub. ``.forbidden`` makes every file of it end in a bare 403, as behind a proxy that refuses. ``.slow`` holds the bytes per
-second at which large files are sent, ``.cut`` how many of them arrive before the connection breaks, once, and
-``.damage`` how often large files are sent with a byte changed.
+and its files cannot, as on the Hub. ``.forbidden`` makes every file of it end in a bare 403, as behind a proxy that
+refuses. ``.slow`` holds the bytes per second at which large files are sent, ``.cut`` how many of them arrive before the
+connection breaks, once, and ``.damage`` how often whole large files are sent with a byte changed.
 
     python tests/hub_stand_in.py --folder DIR --port 8081 [--host 127.0.0.1]
 """
@@ -217,7 +217,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_body:
             content = path.read_bytes()[begin:end]
-            if is_large(path):
+            if is_large(path) and len(content) == size:
                 content = self.damaged(path, content)
             self.send_slowly(path, content)
 

@@ -100,7 +100,8 @@ class ActionModule(ActionBase):
             verb = (
                 "would be downloaded" if seen["missing"] else "is there, and would be compared with the hub's digests"
             )
-            return {**told, "changed": bool(seen["missing"]), "msg": f"{self.arguments['model']}: {what} {verb}."}
+            self.say(f"{what} {verb}")
+            return {**told, "changed": bool(seen["missing"])}
         changed = bool(seen["missing"])
         wrong: list[str] = []
         for number in range(ROUNDS):
