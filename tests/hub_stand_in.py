@@ -4,6 +4,7 @@ The Hub itself cannot be asked in tests. This plays the part of its documented i
 read and to download a model (https://huggingface.co/docs/hub/api, and huggingface_hub/utils/_http.py for the errors):
 
 - ``GET /api/models/<org>/<name>[/revision/<revision>]``: the commit (``sha``) and the files with their sizes
+- ``GET /api/models/<org>/<name>/auth-check``: whether the files of a model can be had; ``GET /api/whoami-v2``
 - ``GET /api/models/<org>/<name>/tree/<revision>``: the files, as ``hf download`` lists them
 - ``HEAD`` and ``GET /<org>/<name>/resolve/<revision>/<file>``: a file, with ``ETag`` and ``X-Repo-Commit``, or the
   bytes that a ``Range`` asks for
@@ -13,9 +14,10 @@ read and to download a model (https://huggingface.co/docs/hub/api, and huggingfa
 A folder ``<org>/<name>`` is a model; its only branch is ``main``, and its commit is computed from its files. Files of
 1 MiB and more are kept as the Hub keeps large ones (LFS): their lists state a sha256, and the file is at the end of a
 redirect to another server, which knows no tokens. A file ``.gated`` in it makes the model gated: its list can be read
-and its files cannot, as on the Hub. ``.forbidden`` makes every file of it end in a bare 403, as behind a proxy that
-refuses. ``.slow`` holds the bytes per second at which large files are sent, ``.cut`` how many of them arrive before the
-connection breaks, once, and ``.damage`` how often whole large files are sent with a byte changed.
+and its files cannot, as on the Hub, but by tokens that begin with what the file holds, if it holds something;
+``.pending`` and ``.fine-grained`` say why not. ``.forbidden`` makes every file of it end in a bare 403, as behind a
+proxy that refuses. ``.slow`` holds the bytes per second at which large files are sent, ``.cut`` how many of them arrive
+before the connection breaks, once, and ``.damage`` how often whole large files are sent with a byte changed.
 
     python tests/hub_stand_in.py --folder DIR --port 8081 [--host 127.0.0.1]
 """
@@ -38,6 +40,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 API = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)(?:/(?P<view>revision|tree)/(?P<revision>[^/]+))?/?")
+AUTH_CHECK = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)/auth-check")
 LARGE = re.compile(r"/lfs/(?P<model>[^/]+/[^/]+)/(?P<file>.+)")
 LARGE_BYTES = 1024 * 1024
 FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
@@ -140,7 +143,12 @@ class Handler(BaseHTTPRequestHandler):
             authorization = self.headers.get("Authorization")
             if authorization is not None and not TOKEN.fullmatch(authorization):
                 raise Refused(HTTPStatus.UNAUTHORIZED, "", "Invalid credentials in Authorization header")
-            if match := API.fullmatch(path):
+            if path == "/api/whoami-v2":
+                self.say_json(self.who(), with_body)
+            elif match := AUTH_CHECK.fullmatch(path):
+                self.check_access(self.server.model(match["model"], None)[0])
+                self.say_json({}, with_body)
+            elif match := API.fullmatch(path):
                 self.say_json(self.describe(**match.groupdict()), with_body)
             elif match := LARGE.fullmatch(path):
                 self.say_large(**match.groupdict(), with_body=with_body)
@@ -151,6 +159,34 @@ class Handler(BaseHTTPRequestHandler):
         except Refused as refused:
             headers = {"X-Error-Code": refused.code, "X-Error-Message": str(refused)}
             self.say_json({"error": str(refused)}, with_body, refused.status, headers)
+
+    def who(self) -> dict[str, Any]:
+        """Tell whose token it is."""
+        if self.headers.get("Authorization") is None:
+            raise Refused(HTTPStatus.UNAUTHORIZED, "", "Invalid credentials in Authorization header")
+        return {"type": "user", "name": "tester", "auth": {"type": "access_token"}}
+
+    def check_access(self, folder: Path) -> None:
+        """Refuse the files of a gated model to those who may not have them, in the Hub's words."""
+        gate = folder / ".gated"
+        if not gate.exists():
+            return
+        model = str(folder.relative_to(self.server.folder))
+        authorization = self.headers.get("Authorization")
+        if authorization is None:
+            message = (
+                f"Access to model {model} is restricted. You must have access to it and be authenticated to access it."
+            )
+            raise Refused(HTTPStatus.UNAUTHORIZED, "GatedRepo", f"{message} Please log in.")
+        allowed = gate.read_text().strip()
+        if allowed and authorization.startswith(f"Bearer {allowed}"):
+            return
+        message = f"Access to model {model} is restricted and you are not in the authorized list."
+        if (folder / ".pending").exists():
+            message = f"Your request to access model {model} is awaiting a review from the repo authors."
+        if (folder / ".fine-grained").exists():
+            message = "Please enable access to public gated repositories in your fine-grained token settings."
+        raise Refused(HTTPStatus.FORBIDDEN, "GatedRepo", message)
 
     def describe(self, model: str, view: str | None, revision: str | None) -> Any:
         """Answer a question about a model."""
@@ -174,8 +210,7 @@ class Handler(BaseHTTPRequestHandler):
     def say_file(self, model: str, revision: str, file: str, with_body: bool) -> None:
         """Send a file of a model, or refuse."""
         folder, commit = self.server.model(model, revision)
-        if (folder / ".gated").exists():
-            raise Refused(HTTPStatus.FORBIDDEN, "GatedRepo", f"Access to model {model} is restricted")
+        self.check_access(folder)
         if (folder / ".forbidden").exists():
             raise Refused(HTTPStatus.FORBIDDEN, "", "Forbidden by the proxy")
         path = _files(folder).get(file)

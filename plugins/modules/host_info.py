@@ -55,7 +55,8 @@ RETURN = r"""
 paths:
   description: >-
     By path, whether it exists, the MiB that are free there, where a symbolic link leads, and, of a folder, a digest of
-    the names, sizes and times of the files right in it, which changes when one of them is replaced.
+    the names, sizes and times of the files right in it, which changes when one of them is replaced; of a file one of
+    its size and time.
   returned: always
   type: dict
   sample: {"/opt/vllm": {"exists": false, "free_mib": 81920, "target": null, "digest": null}}
@@ -107,15 +108,21 @@ def folder_digest(folder: Path) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
+def file_digest(file: Path) -> str:
+    """Return a digest of the size in bytes and the modification time of a file, which says nothing of its content."""
+    stat = file.stat()
+    return hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
+
+
 def path_facts(name: str) -> dict[str, Any]:
-    """Return whether a path exists, the MiB free where it is or would be, where a link leads, a folder's digest."""
+    """Return whether a path exists, the MiB free where it is or would be, where a link leads, a digest of it."""
     path = Path(name)
     existing = next(place for place in (path, *path.parents) if place.exists())
     return {
         "exists": path.exists(),
         "free_mib": shutil.disk_usage(existing).free // 1024**2,
         "target": str(path.readlink()) if path.is_symlink() else None,
-        "digest": folder_digest(path) if path.is_dir() else None,
+        "digest": folder_digest(path) if path.is_dir() else file_digest(path) if path.is_file() else None,
     }
 
 

@@ -27,6 +27,11 @@ options:
     description: Branch, tag or commit of a hub model.
     type: str
     default: main
+  token:
+    description:
+      - Token to show to the hub. When left out, the one that huggingface_hub finds by itself (C(HF_TOKEN), C(hf auth
+        login)); empty for none.
+    type: str
   required:
     description: Whether a model that cannot be read fails the task. Otherwise RV(model_facts.problem) says why.
     type: bool
@@ -315,6 +320,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub, 
 ARGUMENTS: dict[str, Any] = {
     "model": {"type": "str"},
     "revision": {"type": "str", "default": "main"},
+    "token": {"type": "str", "no_log": True},
     "required": {"type": "bool", "default": True},
     "config": {"type": "path"},
     "weights_bytes": {"type": "int"},
@@ -333,7 +339,7 @@ def read(options: dict[str, Any]) -> dict[str, Any]:
     name: str = options["model"]
     if name.startswith("/"):
         return model.read_folder(name)
-    return hub.read(name, options["revision"])
+    return hub.read(name, options["revision"], options["token"])
 
 
 def save(module: AnsibleModule, facts: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Read a model's configuration, weight headers and weight sizes from the Hugging Face Hub, through huggingface_hub.
 
-huggingface_hub finds the token itself (``HF_TOKEN``, ``HF_TOKEN_PATH``, or the file that ``hf auth login`` writes);
-it is never looked at here.
+Where none is given, huggingface_hub finds the token itself (``HF_TOKEN``, ``HF_TOKEN_PATH``, or the file that
+``hf auth login`` writes). No sentence holds a token.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub_files, model
@@ -18,30 +18,40 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub_f
 # Seconds to wait for the hub to send the header of one file.
 HEADER_TIMEOUT = 20
 UNAUTHORIZED = 401
+PAGES = "https://huggingface.co"
+WHERE = "vllm_hf_token (by default HF_TOKEN of the environment)"
+# What huggingface_hub takes as token: False for none, None for what it finds.
+Shown = Union[str, bool, None]
 
 
-def read(name: str, revision: str) -> dict[str, Any]:
+def read(name: str, revision: str, token: str | None = None) -> dict[str, Any]:
     """Describe the hub model ``name`` at a branch, tag or commit; ``revision`` of the answer is the commit.
 
     ``files`` of the answer lists what vLLM loads: path, size in bytes, and the digest to check it by, which is
     ``sha256`` for large files and ``blob_id``, git's digest, for the others.
 
+    ``token`` is what is shown to the hub; empty is none at all, None what huggingface_hub finds by itself. Access to
+    the files of a gated model is asked for, since what is read here may come from huggingface_hub's own cache.
+
     Raises :class:`InputError` with a sentence when huggingface_hub is missing, when the hub cannot be reached or
     refuses, and when the model has no config.json or no weights.
     """
-    with _sentences(name, revision):
+    shown = False if token == "" else token
+    with _sentences(name, revision, shown):
         from huggingface_hub import HfApi
 
-        info = HfApi().model_info(name, revision=revision, files_metadata=True)
+        info = HfApi(token=shown).model_info(name, revision=revision, files_metadata=True)
+        if info.gated:
+            HfApi(token=shown).auth_check(name)
         commit = str(info.sha)
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
         sizes = {file: sibling.size or 0 for file, sibling in siblings.items()}
-        config = model.parse_config(_text(name, "config.json", commit), f"config.json of {name}")
-        files = _small_files(name, commit, sizes, config)
+        config = model.parse_config(_text(name, "config.json", commit, shown), f"config.json of {name}")
+        files = _small_files(name, commit, sizes, config, shown)
         names = model.weight_files(sizes)
         if not names:
             raise InputError(f"The hub model {name} has no weights ({', '.join(model.WEIGHTS)}); choose another model.")
-    headers, warnings = _headers(name, commit, names)
+    headers, warnings = _headers(name, commit, names, shown)
     found = model.facts(config, model.weight_bytes(sizes), headers, files)
     return {
         **found,
@@ -60,22 +70,26 @@ def _file(sibling: Any) -> dict[str, Any]:
     }
 
 
-def _text(name: str, file: str, commit: str) -> str:
+def _text(name: str, file: str, commit: str, token: Shown) -> str:
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(name, file, revision=commit)).read_text(encoding="utf-8", errors="replace")
+    return Path(hf_hub_download(name, file, revision=commit, token=token)).read_text(encoding="utf-8", errors="replace")
 
 
-def _small_files(name: str, commit: str, sizes: Mapping[str, int], config: Mapping[str, Any]) -> dict[str, Any]:
+def _small_files(
+    name: str, commit: str, sizes: Mapping[str, int], config: Mapping[str, Any], token: Shown
+) -> dict[str, Any]:
     """Fetch the files beside config.json that say something it does not."""
     found: dict[str, Any] = {}
     for file in model.FILES:
         if file in sizes and model.needed(file, config, found):
-            found.update(model.small_file(file, _text(name, file, commit), f"{file} of {name}"))
+            found.update(model.small_file(file, _text(name, file, commit, token), f"{file} of {name}"))
     return found
 
 
-def _headers(name: str, commit: str, names: list[str]) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
+def _headers(
+    name: str, commit: str, names: list[str], token: Shown
+) -> tuple[dict[str, dict[str, Any]] | None, list[str]]:
     """Read the headers of all safetensors files, several at a time; None when that does not work."""
     if not names[0].endswith(".safetensors"):
         return None, []
@@ -87,7 +101,7 @@ def _headers(name: str, commit: str, names: list[str]) -> tuple[dict[str, dict[s
     )
 
     try:
-        metadata = HfApi().get_safetensors_metadata(name, revision=commit, timeout=HEADER_TIMEOUT)
+        metadata = HfApi(token=token).get_safetensors_metadata(name, revision=commit, timeout=HEADER_TIMEOUT)
     except (HTTPError, OSError, NotASafetensorsRepoError, SafetensorsParsingError) as error:
         return None, [
             f"The headers of the weights of {name} could not be read ({_first_line(error)}), so the bytes of each kind "
@@ -101,7 +115,7 @@ def _headers(name: str, commit: str, names: list[str]) -> tuple[dict[str, dict[s
 
 
 @contextmanager
-def _sentences(name: str, revision: str) -> Iterator[None]:
+def _sentences(name: str, revision: str, token: Shown) -> Iterator[None]:
     """Turn what huggingface_hub raises into sentences for the one who wrote the model's name."""
     try:
         from huggingface_hub.errors import (  # type: ignore[attr-defined,unused-ignore]
@@ -120,15 +134,12 @@ def _sentences(name: str, revision: str) -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise InputError(_gated(name)) from error
+        raise InputError(_gated(name, error, token)) from error
     except RevisionNotFoundError as error:
         raise InputError(f"The hub model {name} has no revision '{revision}'; correct 'revision'.") from error
     except RepositoryNotFoundError as error:
-        if _status(error) == UNAUTHORIZED and _has_token():
-            raise InputError(
-                f"The hub does not accept the token that was used for {name}: it is wrong, expired, or without access "
-                "to this model; correct HF_TOKEN, or unset it for a public model."
-            ) from error
+        if _status(error) == UNAUTHORIZED and _has_token(token):
+            raise InputError(_refused(name)) from error
         raise InputError(
             f"The hub has no model {name}, or it is private; correct 'model' (a path begins with /)."
         ) from error
@@ -140,32 +151,64 @@ def _sentences(name: str, revision: str) -> Iterator[None]:
         ) from error
     except (HTTPError, OSError) as error:
         if _status(error) == UNAUTHORIZED:
-            raise InputError(
-                f"The hub does not accept the token that was used for {name}; correct HF_TOKEN, or unset it for a "
-                "public model."
-            ) from error
+            raise InputError(_refused(name)) from error
         raise InputError(
             f"The hub could not be asked about {name} ({_first_line(error.__cause__ or error)}); check the way from "
             "the control node to the hub, or name a folder in 'model' or 'model_source'."
         ) from error
 
 
-def _gated(name: str) -> str:
-    if _has_token():
-        return (
-            f"The hub model {name} is gated, and the token in use has no access to it: accept its licence on the hub "
-            "with the account of that token, and wait where its owner has to approve."
-        )
+def _refused(name: str) -> str:
     return (
-        f"The hub model {name} is gated: accept its licence on the hub, and give a token of that account as HF_TOKEN "
-        "or in the file that HF_TOKEN_PATH names."
+        f"The hub does not accept the token that was used for {name}: it is wrong, expired or revoked, or has no "
+        f"access to this model. Make a new one at {PAGES}/settings/tokens and give it in {WHERE}, or none for a public "
+        "model."
     )
 
 
-def _has_token() -> bool:
+def _gated(name: str, error: BaseException, token: Shown) -> str:
+    page = f"{PAGES}/{name}"
+    if not _has_token(token):
+        return (
+            f"The hub model {name} is gated and no token was given: accept its licence at {page}, and give a token of "
+            f"that account in {WHERE}."
+        )
+    if _status(error) == UNAUTHORIZED:
+        return _refused(name)
+    said = str(error)
+    if "fine-grained" in said:
+        return (
+            f"The hub model {name} is gated, and the fine-grained token in use does not have the permission to read "
+            f"gated repositories: add it at {PAGES}/settings/tokens."
+        )
+    account = _account(token)
+    if "awaiting a review" in said:
+        return (
+            f"The hub model {name} is gated, and the request of {account} for access awaits the review of its owner: "
+            f"see {page}, and run this again when it is granted."
+        )
+    return (
+        f"The hub model {name} is gated, and {account} has not accepted its licence: do so at {page}, logged in with "
+        "that account."
+    )
+
+
+def _account(token: Shown) -> str:
+    """The account that a token belongs to, in words."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined,unused-ignore]
+
+    try:
+        return f"the account {HfApi(token=token).whoami()['name']}"
+    except (HTTPError, OSError, KeyError):
+        # some tokens may not ask for that
+        return "the account of the token in use"
+
+
+def _has_token(token: Shown) -> bool:
     from huggingface_hub import get_token
 
-    return bool(get_token())
+    return bool(get_token() if token is None else token)
 
 
 def _status(error: BaseException) -> int | None:

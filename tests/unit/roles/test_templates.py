@@ -8,6 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.credentials import (
+    ENCRYPTED,
+    PLAIN,
+    unit_properties,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, layout
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.systemd import DIGEST
 
@@ -32,7 +37,9 @@ def variables_of(role: str, **more: Any) -> dict[str, Any]:
 def serve(one: dict[str, Any], release: str = "releases/0.33.0-cuda", **settings: Any) -> dict[str, Any]:
     """Variables of the role serve while it writes the files of one layout."""
     root = settings.get("serve_engine_root", "/opt/vllm")
-    found = {"paths": {f"{root}/current": {"target": release}}}
+    there = settings.pop("tokens", [])
+    files = {path: {"exists": path in there, "digest": "d1"} for path in (ENCRYPTED, PLAIN)}
+    found = {"paths": {f"{root}/current": {"target": release, "exists": True}, **files}}
     return variables_of("serve", __serve_instance=one, __serve_found=found, serve_instances=[one], **settings)
 
 
@@ -196,6 +203,38 @@ def test_it_runs_as_its_own_user_and_reads_its_own_environment() -> None:
     assert (service["User"], service["Group"]) == (["llm"], ["llm"])
     assert service["EnvironmentFile"] == ["/etc/vllm/%i.env"]
     assert service["NoNewPrivileges"] == ["yes"]
+
+
+ONLINE = {"HF_HUB_OFFLINE": 0}
+
+
+@pytest.mark.parametrize("there", [[PLAIN], [ENCRYPTED], [ENCRYPTED, PLAIN]])
+def test_an_engine_with_a_way_to_the_hub_gets_the_token_as_a_download_does(there: list[str]) -> None:
+    variables = serve(layout_of(cpu_host(), kv_cache_memory_gib=1, environment=ONLINE), tokens=there)
+    assert len(render("{{ __serve_with_token }}", variables)) == 1
+    text = rendered("serve", "hf_token.conf", variables)
+    assert text.splitlines()[2:] == unit_properties(there)
+
+
+@pytest.mark.parametrize(
+    ("environment", "there"), [({}, [ENCRYPTED]), ({"HF_HUB_OFFLINE": "1"}, [ENCRYPTED]), (ONLINE, [])]
+)
+def test_other_engines_do_not_get_it(environment: dict[str, Any], there: list[str]) -> None:
+    assert (
+        render(
+            "{{ __serve_with_token }}",
+            serve(layout_of(cpu_host(), kv_cache_memory_gib=1, environment=environment), tokens=there),
+        )
+        == []
+    )
+
+
+def test_another_token_restarts_only_who_has_it() -> None:
+    for environment, same in ((ONLINE, False), ({}, True)):
+        variables = serve(layout_of(cpu_host(), kv_cache_memory_gib=1, environment=environment), tokens=[ENCRYPTED])
+        before = render("{{ __serve_digest }}", variables)
+        variables["__serve_found"]["paths"][ENCRYPTED]["digest"] = "d2"
+        assert (render("{{ __serve_digest }}", variables) == before) is same
 
 
 def test_no_secret_and_no_undefined_value_is_in_the_unit() -> None:

@@ -106,29 +106,69 @@ def test_files_beside_the_configuration(hub: Hub) -> None:
         (
             "org/good",
             "hf_wrong",
-            "The hub does not accept the token that was used for org/good; correct HF_TOKEN, or unset it for a public "
-            "model.",
+            "The hub does not accept the token that was used for org/good: it is wrong, expired or revoked, or has no "
+            "access to this model. Make a new one at https://huggingface.co/settings/tokens and give it in "
+            "vllm_hf_token (by default HF_TOKEN of the environment), or none for a public model.",
         ),
         (
             "org/gated",
             "hf_good",
-            "The hub model org/gated is gated, and the token in use has no access to it: accept its licence on the hub "
-            "with the account of that token, and wait where its owner has to approve.",
+            "The hub model org/gated is gated, and the account tester has not accepted its licence: do so at "
+            "https://huggingface.co/org/gated, logged in with that account.",
+        ),
+        (
+            "org/pending",
+            "hf_good",
+            "The hub model org/pending is gated, and the request of the account tester for access awaits the review of "
+            "its owner: see https://huggingface.co/org/pending, and run this again when it is granted.",
+        ),
+        (
+            "org/fine-grained",
+            "hf_good",
+            "The hub model org/fine-grained is gated, and the fine-grained token in use does not have the permission "
+            "to read gated repositories: add it at https://huggingface.co/settings/tokens.",
+        ),
+        (
+            "org/gated",
+            "",
+            "The hub model org/gated is gated and no token was given: accept its licence at "
+            "https://huggingface.co/org/gated, and give a token of that account in vllm_hf_token (by default HF_TOKEN "
+            "of the environment).",
         ),
     ],
 )
-def test_refused_tokens(hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, token: str, sentence: str) -> None:
-    monkeypatch.setenv("HF_TOKEN", token)
+@pytest.mark.parametrize("given", [True, False])
+def test_refused_tokens(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str, token: str, sentence: str, given: bool
+) -> None:
+    """A token that is given, and one that huggingface_hub finds."""
+    for why in ("pending", "fine-grained"):
+        if not (hub.folder / "org" / why).exists():
+            folder = write_model(hub.folder / "org" / why)
+            (folder / ".gated").touch()
+            (folder / f".{why}").touch()
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong_too" if given else token)
     with pytest.raises(InputError) as raised:
-        hub_reader.read(name, "main")
+        hub_reader.read(name, "main", token if given else None)
     assert str(raised.value) == sentence
-    assert token not in str(raised.value)
+    assert "hf_good" not in str(raised.value)
+    assert "hf_wrong" not in str(raised.value)
+
+
+def test_a_token_that_has_access(hub: Hub) -> None:
+    folder = write_model(hub.folder / "org/licensed")
+    (folder / ".gated").write_text("hf_good_friend")
+    assert hub_reader.read("org/licensed", "main", "hf_good_friend_1")["revision"] == commit_of(folder)
+    # What was read is in huggingface_hub's cache now, and still another token has no access.
+    for token, words in (("hf_good_other", "has not accepted its licence"), ("", "no token was given")):
+        with pytest.raises(InputError, match=words):
+            hub_reader.read("org/licensed", "main", token)
 
 
 def test_a_token_in_a_file(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("hf_wrong\n", encoding="utf-8")
     said = read_elsewhere(tmp_path, hub.url, HF_TOKEN_PATH=str(tmp_path / "token"))
-    assert said.startswith("The hub does not accept the token that was used for org/good;")
+    assert said.startswith("The hub does not accept the token that was used for org/good: it is wrong")
 
 
 @pytest.mark.parametrize(
@@ -142,8 +182,9 @@ def test_a_token_in_a_file(hub: Hub, tmp_path: Path) -> None:
         (
             "org/gated",
             "main",
-            "The hub model org/gated is gated: accept its licence on the hub, and give a token of that account as "
-            "HF_TOKEN or in the file that HF_TOKEN_PATH names.",
+            "The hub model org/gated is gated and no token was given: accept its licence at "
+            "https://huggingface.co/org/gated, and give a token of that account in vllm_hf_token (by default HF_TOKEN "
+            "of the environment).",
         ),
         ("org/good", "v7", "The hub model org/good has no revision 'v7'; correct 'revision'."),
         ("org/no-config", "main", "The hub model org/no-config has no config.json, so vLLM cannot load it."),
