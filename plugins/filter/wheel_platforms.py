@@ -20,7 +20,7 @@ options:
 EXAMPLES = r"""
 - name: Show them
   ansible.builtin.debug:
-    msg: "{{ 'x86_64-manylinux_2_28' | gpufleet.vllm.wheel_platforms }}"
+    msg: "{{ 'x86_64-manylinux_2_34' | gpufleet.vllm.wheel_platforms }}"
 """
 
 RETURN = r"""

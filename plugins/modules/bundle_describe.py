@@ -41,7 +41,7 @@ EXAMPLES = r"""
 - name: Finish a bundle
   gpufleet.vllm.bundle_describe:
     folder: /srv/bundle
-    releases: {0.33.0-cuda: {python: "3.11", platform: x86_64-manylinux_2_28}}
+    releases: {0.33.0-cuda: {python: "3.11", platform: x86_64-manylinux_2_34}}
 """
 
 RETURN = r"""

@@ -45,7 +45,7 @@ releases:
   description: By name, the Python and the platform that each release is for.
   returned: always
   type: dict
-  sample: {"0.33.0-cuda": {"python": "3.11", "platform": "x86_64-manylinux_2_28"}}
+  sample: {"0.33.0-cuda": {"python": "3.11", "platform": "x86_64-manylinux_2_34"}}
 models:
   description: By id on the hub, the commit of each model and its folder in the bundle.
   returned: always

@@ -16,14 +16,14 @@ _ALIASES = {5: "manylinux1", 12: "manylinux2010", 17: "manylinux2014"}
 
 
 def wheel_platforms(platform: str) -> list[str]:
-    """The tags of wheels that run on a platform in uv's words, such as ``x86_64-manylinux_2_28``, the newest first.
+    """The tags of wheels that run on a platform in uv's words, such as ``x86_64-manylinux_2_34``, the newest first.
 
     pip takes only the tags that it is told (pip's documentation, ``--platform``). Raises InputError.
     """
     match = re.fullmatch(r"(\w+?)-manylinux_2_(\d+)", platform)
     if not match:
         raise InputError(
-            f"The platform {platform!r} is not known; write one such as x86_64-manylinux_2_28 in "
+            f"The platform {platform!r} is not known; write one such as x86_64-manylinux_2_34 in "
             "engine_bundle_platform."
         )
     machine, newest = match[1], int(match[2])
