@@ -28,9 +28,13 @@ def test_a_check_of_a_deployed_node_finds_nothing(deploy: Deploy) -> None:
 
 def test_a_second_run_changes_nothing(host: Host, deploy: Deploy) -> None:
     before = [unit(host, name, "InvocationID") for name in ("alpha", "beta")]
+    receipts = host.check_output("sha256sum /var/lib/vllm/receipts/*")
     again = deploy()
     assert (again.code, again.count("changed")) == (0, 0), again.output
     assert [unit(host, name, "InvocationID") for name in ("alpha", "beta")] == before
+    assert host.check_output("sha256sum /var/lib/vllm/receipts/*") == receipts
+    assert again.text.count("; it is warm") == 2
+    assert "warming up" not in again.text
 
 
 def test_a_changed_setting_restarts_its_own_instance_once(
@@ -45,6 +49,8 @@ def test_a_changed_setting_restarts_its_own_instance_once(
     assert predicted.code == 0, predicted.output
     assert predicted.count("changed") > 0
     assert "+max-model-len: 640" in predicted.output
+    assert "/var/lib/vllm/receipts/beta.json" in predicted.output
+    assert "/var/lib/vllm/receipts/alpha.json" not in predicted.output
     assert starts(host, "beta") == beta_starts
 
     changed = deploy(vllm_models=wanted)
