@@ -17,9 +17,13 @@ END = "[DONE]"
 
 @dataclass
 class Generated:
-    """A streamed answer. Times are seconds since the request was sent; ``words`` is empty without log probabilities."""
+    """A streamed answer. Times are seconds since the request was sent; ``words`` is empty without log probabilities.
+
+    ``first_tokens`` came with the first piece: a busy server puts several into one.
+    """
 
     tokens: int = 0
+    first_tokens: int = 1
     prompt_tokens: int = 0
     first_token_seconds: float | None = None
     seconds: float = 0.0
@@ -27,10 +31,11 @@ class Generated:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """The rate after the first token; None for an answer of one token."""
-        if self.first_token_seconds is None or self.tokens < 2 or self.seconds <= self.first_token_seconds:
+        """The rate after the first piece; None where that held half of the answer or more."""
+        rest = self.tokens - self.first_tokens
+        if self.first_token_seconds is None or rest * 2 < self.tokens or self.seconds <= self.first_token_seconds:
             return None
-        return (self.tokens - 1) / (self.seconds - self.first_token_seconds)
+        return rest / (self.seconds - self.first_token_seconds)
 
 
 def generated(lines: Iterable[tuple[float, str]]) -> Generated:
@@ -69,6 +74,7 @@ def _event(text: str) -> Mapping[str, Any]:
 
 
 def _add(answer: Generated, event: Mapping[str, Any], seconds: float) -> None:
+    before = answer.first_token_seconds
     for choice in _list(event.get("choices")):
         delta = member(choice, "delta")
         texts = [value for key, value in delta.items() if key != "role"] if isinstance(delta, dict) else []
@@ -80,6 +86,8 @@ def _add(answer: Generated, event: Mapping[str, Any], seconds: float) -> None:
     usage = event.get("usage")
     tokens = member(usage, "completion_tokens")
     if isinstance(tokens, int):
+        if before is None and answer.first_token_seconds is not None:
+            answer.first_tokens = tokens
         answer.tokens = tokens
         prompt_tokens = member(usage, "prompt_tokens")
         answer.prompt_tokens = prompt_tokens if isinstance(prompt_tokens, int) else 0

@@ -91,7 +91,8 @@ def ask(
             "max_tokens": tokens,
             "temperature": 0,
             "stream": True,
-            "stream_options": {"include_usage": True},
+            # vLLM then says with each piece how many tokens there are so far
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
         }
         if not judged:
             return _streamed(server, kind, wanted.path, {**body, "ignore_eos": True})

@@ -81,6 +81,26 @@ def test_a_stream_is_timed_and_read() -> None:
     assert found.prompt_tokens == 9
 
 
+def piece(text: str, tokens: int) -> str:
+    """Return a piece of a completion, with the tokens so far."""
+    return f"data: {json.dumps({'choices': [{'text': text}], 'usage': {'completion_tokens': tokens}})}"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "first", "rate"),
+    [
+        ([(1.0, piece("a", 1)), (1.5, piece("b", 2)), (2.0, piece("c", 11))], 1.0, 10.0),
+        ([(1.0, piece("", 0)), (1.5, piece("b", 1)), (2.0, piece("c", 11))], 1.5, 20.0),
+        # a busy server sends most of it at once
+        ([(1.0, piece("abcdefghij", 10)), (1.001, piece("c", 11))], 1.0, None),
+        ([(1.0, piece("a", 1))], 1.0, None),
+    ],
+)
+def test_the_rate_of_a_stream(pieces: list[tuple[float, str]], first: float, rate: float | None) -> None:
+    found = answers.generated([*pieces, (9.0, "data: [DONE]")])
+    assert (found.first_token_seconds, found.tokens_per_second) == (first, rate)
+
+
 def test_a_server_without_log_probabilities_is_asked_without() -> None:
     bodies: list[dict[str, Any]] = []
 

@@ -8,8 +8,6 @@ import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import status
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import fleet
 
-from tests.unit.templating import render
-
 PROCESS = {"invocation": "a", "pid": 7, "digest": "d", "started": 1000.0}
 RECEIPT: dict[str, Any] = {
     "time": "2026-11-24T04:10:11+00:00",
@@ -129,8 +127,3 @@ def test_a_table() -> None:
 )
 def test_duration(seconds: int | None, text: str) -> None:
     assert fleet.duration(seconds) == text
-
-
-def test_the_filters() -> None:
-    shown = render("{{ answers | gpufleet.vllm.status_report | gpufleet.vllm.status_table }}", {"answers": ANSWERS})
-    assert shown == fleet.table(fleet.report(ANSWERS))
