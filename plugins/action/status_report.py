@@ -44,4 +44,5 @@ class ActionModule(ActionBase):
                 files.write(path, text)
         except InputError as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, "changed": changed}
+        lost = sorted(host for host, entry in found["hosts"].items() if entry["problem"])
+        return {**result, "changed": changed, "lost": lost}

@@ -17,6 +17,10 @@ options:
     description: Seconds to wait for the server of an instance.
     type: int
     default: 5
+  receipts:
+    description: Whether to return the receipts themselves, and not to ask the servers.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.
@@ -36,9 +40,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+receipts:
+  description: The receipts of the host.
+  returned: with O(receipts)
+  type: list
+  elements: dict
 instances:
   description: The instances by name. What is not known is null.
-  returned: always
+  returned: without O(receipts)
   type: list
   elements: dict
   contains:
@@ -140,7 +149,13 @@ def told(written: dict[str, str], process: dict[str, Any] | None, timeout: int) 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec={"timeout": {"type": "int", "default": 5}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"timeout": {"type": "int", "default": 5}, "receipts": {"type": "bool", "default": False}},
+        supports_check_mode=True,
+    )
+    if module.params["receipts"]:
+        read = [receipt.read(text_of(path)) for path in sorted(Path(receipt.FOLDER).glob("[!.]*.json"))]
+        module.exit_json(changed=False, receipts=[one for one in read if one])
     found = []
     try:
         wanted = names()

@@ -48,4 +48,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+lost:
+  description: Hosts that gave no answer.
+  returned: success
+  type: list
+  elements: str
+  sample: []
 """

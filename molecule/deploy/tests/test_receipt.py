@@ -66,10 +66,11 @@ def test_it_is_readable_and_whole(host: Host) -> None:
 
 @pytest.fixture
 def guarded(host: Host) -> Iterator[str]:
-    """Give beta an API key, as its administrator may do beside the collection, and take it away again."""
+    """Give beta an API key, as an administrator may do beside the collection, and take it away again."""
     folder = "/etc/systemd/system/vllm@beta.service.d"
+    host.check_output("umask 077 && echo VLLM_API_KEY=%s > /root/beta.key", KEY)
     host.check_output(
-        "mkdir -p %s && printf '[Service]\\nEnvironment=VLLM_API_KEY=%s\\n' > %s/key.conf", folder, KEY, folder
+        "mkdir -p %s && printf '[Service]\\nEnvironmentFile=/root/beta.key\\n' > %s/key.conf", folder, folder
     )
     host.check_output("systemctl daemon-reload && systemctl restart vllm@beta")
     yield "beta"

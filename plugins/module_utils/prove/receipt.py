@@ -53,6 +53,7 @@ def predicted(layout: Mapping[str, Any]) -> dict[str, Any]:
         "kv_cache_tokens": layout.get("kv_cache_tokens"),
         "max_concurrency": layout.get("max_concurrency"),
         "memory": layout.get("memory"),
+        "assumed": layout.get("assumed"),
         "estimate": layout.get("estimate"),
     }
 
