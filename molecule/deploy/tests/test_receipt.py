@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import Deploy
 from testinfra.host import Host
 
-from tests.deployments import remove_drop_in, unit, wait_for_answer
+from tests.deployments import remove_drop_in, run_playbook, unit, wait_for_answer
 
 KEY = "sesame-street"
 
@@ -62,6 +64,15 @@ def test_it_is_readable_and_whole(host: Host) -> None:
     file = host.file("/var/lib/vllm/receipts/alpha.json")
     assert (file.user, file.mode) == ("root", 0o644)
     assert host.check_output("ls -A /var/lib/vllm/receipts").split() == ["alpha.json", "beta.json"]
+
+
+def test_the_receipts_of_a_fleet_are_read(tmp_path: Path) -> None:
+    """Engines on CPUs do not say what the weights take; docs/planning.md says what calibrate.yml makes of others."""
+    made = tmp_path / "calibration.yml"
+    run = run_playbook("playbooks/calibrate.yml", extra={"calibration_file": str(made)})
+    assert run.code == 0, run.output
+    assert "None of 2 receipts says by how much a prediction was off." in run.output
+    assert yaml.safe_load(made.read_text()) == {"vllm_calibration": []}
 
 
 @pytest.fixture
