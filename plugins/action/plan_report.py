@@ -67,6 +67,7 @@ class ActionModule(ActionBase):
                 "engine_version": one.engine_version,
                 "network_interface": one.network_interface,
                 "model_root": one.model_root,
+                "calibration": one.calibration,
             }
         return inputs
 

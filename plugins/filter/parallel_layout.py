@@ -44,6 +44,11 @@ options:
   engine_version:
     description: Release of vLLM whose rules and defaults count, for instances that name none. V(0.33.0) when left out.
     type: str
+  calibration:
+    description: >-
+      Corrections of measured numbers, as the playbook C(gpufleet.vllm.calibrate) makes them of the fleet's receipts.
+    type: list
+    elements: dict
 seealso:
   - module: gpufleet.vllm.gpu_info
   - module: gpufleet.vllm.model_info
@@ -127,6 +132,11 @@ _value:
         - Has C(total_gib) (what CUDA sees), C(budget_gib), C(weights_gib), C(activation_gib), C(cuda_graphs_gib),
           C(non_torch_gib) and C(kv_cache_gib).
       type: dict
+    assumed:
+      description: >-
+        The measured numbers that the account stands on and receipts may correct, in GiB, and what they were looked up
+        by; null without GPUs.
+      type: dict
     kv_cache_tokens:
       description: Predicted size of the KV cache of one replica, as vLLM logs it.
       type: int
@@ -169,7 +179,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration as calibrations
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, layout
+from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
@@ -180,10 +193,19 @@ def parallel_layout(
     model_root: str = "/var/lib/vllm/models",
     host: str = "localhost",
     engine_version: Any = None,
+    calibration: Any = None,
 ) -> list[dict[str, Any]]:
     """Decide a layout for every instance."""
+    try:
+        corrections = calibrations.rows(plain(calibration))
+    except InputError as error:
+        raise AnsibleFilterError(str(error)) from error
     wanted = [
-        replace(one, engine_version=one.engine_version or (str(engine_version) if engine_version else None))
+        replace(
+            one,
+            engine_version=one.engine_version or (str(engine_version) if engine_version else None),
+            corrections=corrections,
+        )
         for one in instances.instances(plain(models), str(model_root))
     ]
     return layout.layouts(wanted, plain(gpu_facts), plain(model_facts), str(host))

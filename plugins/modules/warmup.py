@@ -6,14 +6,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: warmup
-short_description: Waits until a vLLM instance has answered a real request
+short_description: Waits until a vLLM instance has answered, and warms it up
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
-  - Waits for the unit and for C(/health), checks the name and the length in C(/v1/models), then sends a chat request,
-    or a completion or an embedding when the model offers no chat. Only an answer counts as ready.
-  - While the engine loads, prints a line whenever its stage changes and at least every 15 seconds.
+  - Waits for the unit and for C(/health), checks the name and the length in C(/v1/models), then sends a request of the
+    first kind that the model takes (chat, completion, embedding, score, rerank, classification, pooling). Only an
+    answer counts as ready, and only one whose probabilities or numbers are numbers.
+  - Then sends what traffic will send. Every other kind that the server offers, several requests at once, a long prompt
+    and prompts of several lengths together; and measures the time to the first token and the output tokens per second.
+  - A process that its receipt says was warmed up gets one short request alone.
+  - While the engine loads, prints a line whenever its stage changes and at least every 15 seconds, and one for each
+    step of the warm-up.
   - An engine that dies ends the wait at once; the message gives the reason and the last lines of its journal.
+  - Where the process has an API key in C(VLLM_API_KEY), the requests carry it; it does not leave the host.
 options:
   name:
     description: Name of the instance.
@@ -38,6 +44,18 @@ options:
     description: Seconds to wait for the answer to one request.
     type: int
     default: 300
+  concurrency:
+    description: Requests that the warm-up sends at once.
+    type: int
+    default: 8
+  prompt_tokens:
+    description: Length in tokens of the longest prompt; three quarters of what the server offers limit it too.
+    type: int
+    default: 4096
+  seconds:
+    description: Seconds after which no further step of the warm-up is begun. V(0) sends the first request alone.
+    type: int
+    default: 300
   poll:
     description: Seconds that one call on the host waits before it reports how far the engine is.
     type: int
@@ -47,6 +65,9 @@ options:
       - How often systemd had restarted the unit before the wait began. Left out, the first call finds it out;
         the action plugin carries it from one call to the next.
     type: int
+  step:
+    description: One step of the warm-up, as a call without it returned them. For the action plugin.
+    type: dict
 attributes:
   check_mode:
     description: In check mode the task is skipped, since nothing was started that could answer.
@@ -58,7 +79,7 @@ attributes:
     description: Changes nothing on the host.
     support: full
   action:
-    description: The part on the control node prints how far the engine is.
+    description: The part on the control node prints how far the engine is, and goes through the steps.
     support: full
 """
 
@@ -100,20 +121,40 @@ request:
   returned: when finished
   type: dict
   sample: {"kind": "chat", "seconds": 0.8, "tokens": 16}
+steps:
+  description: The steps that are left. Of the action plugin, in C(proof), what each of them measured.
+  returned: when finished
+  type: list
+  elements: dict
+proof:
+  description: What M(gpufleet.vllm.receipt) writes down. C(process), whether it was C(warm) before, C(warmup).
+  returned: when all steps are done
+  type: dict
 """
 
 import time
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, journal
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
+    client,
+    garbage,
+    journal,
+    receipt,
+    requests,
+    warm,
+)
 
 LINES_READ = 2000
 LINES_SHOWN = 15
 # A dead engine takes a moment until its unit ends (worker and engine shutdown time limits of vLLM 0.33).
 SECONDS_TO_DIE = 20
+KEY = "VLLM_API_KEY"
 
 
 class Failed(Exception):
@@ -134,6 +175,7 @@ class Warmup:
         )
         self.restarts = 0
         self.restarts_before: int | None = module.params["restarts_before"]
+        self.process: dict[str, Any] | None = None
 
     def journal(self) -> list[str]:
         """Return the lines of the unit's journal since it was last started by somebody else than systemd itself."""
@@ -152,12 +194,16 @@ class Warmup:
         return journal.since_start(lines, self.name, self.restarts + 1)
 
     def state(self) -> dict[str, Any]:
-        """Ask systemd, and remember how often the unit had restarted before the wait began."""
+        """Ask systemd, and remember how often the unit had restarted before the wait began, and which process runs."""
         properties = systemd.show([self.unit]).get(self.unit, {})
         if properties.get("LoadState") != "loaded":
             raise Failed(f"{self.unit} is not installed on this host; run the role gpufleet.vllm.serve first.")
         state = systemd.instance_state(properties)
         self.restarts = int(str(state["restarts"]))
+        self.process = systemd.process_of(properties)
+        # vLLM takes it from there too (entrypoints/launchers/app.py); --api-key is refused by instance_problems
+        key = systemd.environment_of(int(str(state["main_pid"]))).get(KEY) if state["main_pid"] else None
+        self.server = replace(self.server, key=key)
         return state
 
     def died(self, state: dict[str, Any]) -> bool:
@@ -190,18 +236,46 @@ class Warmup:
             time.sleep(0.5)
 
     def prove(self) -> dict[str, Any]:
-        """Send the real requests."""
+        """Send the first request, and plan the others."""
+        params = self.module.params
         try:
-            length = client.check_models(self.server, self.name, self.module.params["max_model_len"])
-            return {"max_model_len": length, "request": client.first_request(self.server, self.name)}
+            length = client.check_models(self.server, self.name, params["max_model_len"])
+            paths = client.offered_paths(self.server)
+            answer = requests.first_request(self.server, self.name, paths)
         except (client.NoAnswer, client.WrongAnswer) as error:
-            deadline = time.monotonic() + SECONDS_TO_DIE
-            while time.monotonic() < deadline:
-                self.check_alive(f"on its first request, after /health had said that it was well ({error})")
-                time.sleep(0.5)
-            why = journal.reason(self.journal())
-            told = f" Its journal says: {why}." if why else ""
-            raise Failed(f"{self.unit} is healthy and does not serve: {error}.{told}") from error
+            raise self.fault(error, "on its first request, after /health had said that it was well") from error
+        warmed = receipt.is_of(receipt.read(text_of(Path(receipt.FOLDER / f"{self.name}.json"))), self.process)
+        remark = garbage.remark(answer.words)
+        return {
+            "max_model_len": length,
+            "request": {"kind": answer.kind, "seconds": round(answer.seconds, 3), "tokens": answer.size},
+            "process": self.process,
+            "warm": warmed,
+            "remarks": [remark] if remark else [],
+            "steps": []
+            if warmed or not params["seconds"]
+            else warm.plan(answer.kind, paths, length, params["concurrency"], params["prompt_tokens"]),
+        }
+
+    def step(self) -> dict[str, Any]:
+        """Take one step of the warm-up."""
+        self.check_alive("after its first request")
+        wanted = self.module.params["step"]
+        step = warm.Step(**{**wanted, "prompts": tuple(wanted["prompts"])})
+        try:
+            return warm.run(self.server, self.name, step)
+        except (client.NoAnswer, client.WrongAnswer) as error:
+            raise self.fault(error, f"while it was warmed up ({step.words})") from error
+
+    def fault(self, error: Exception, when: str) -> Failed:
+        """Say what became of a request, once the engine had time to die of it."""
+        deadline = time.monotonic() + SECONDS_TO_DIE
+        while time.monotonic() < deadline:
+            self.check_alive(f"{when} ({error})")
+            time.sleep(0.5)
+        why = journal.reason(self.journal())
+        told = f" Its journal says: {why}." if why else ""
+        return Failed(f"{self.unit} is healthy and does not serve: {error}.{told}")
 
 
 def main() -> None:
@@ -214,13 +288,19 @@ def main() -> None:
             "max_model_len": {"type": "int"},
             "timeout": {"type": "int", "default": 3600},
             "request_timeout": {"type": "int", "default": 300},
+            "concurrency": {"type": "int", "default": 8},
+            "prompt_tokens": {"type": "int", "default": 4096},
+            "seconds": {"type": "int", "default": 300},
             "poll": {"type": "int", "default": 5},
             "restarts_before": {"type": "int"},
+            "step": {"type": "dict"},
         },
         supports_check_mode=False,
     )
     warmup = Warmup(module)
     try:
+        if module.params["step"]:
+            module.exit_json(changed=False, measured=warmup.step())
         finished = warmup.wait_for_health()
         result = warmup.prove() if finished else {}
     except Failed as failure:

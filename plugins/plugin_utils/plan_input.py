@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration, instances
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts, recorded
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names
@@ -21,7 +21,7 @@ _TEXTS = {
     "vllm_network_interface": "the name of a network interface",
     "layout_model_root": "the path of a folder on the host",
 }
-VARIABLES = ("vllm_models", "gpu_profile", "gpu_recording", *_TEXTS)
+VARIABLES = ("vllm_models", "gpu_profile", "gpu_recording", "vllm_calibration", *_TEXTS)
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Asked:
     engine_version: str | None
     network_interface: str | None
     model_root: str | None
+    calibration: Any = None
 
     @property
     def live(self) -> bool:
@@ -72,7 +73,7 @@ def read(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str]) -> dic
     Raises InputError with a sentence for each fault, naming the hosts and the variable.
     """
     model_problems = Once(instances.problems)
-    profile, recording = Once(facts.facts_from_profile), Once(_recording)
+    profile, recording, corrections = Once(facts.facts_from_profile), Once(_recording), Once(calibration.rows)
     asked: dict[str, Asked] = {}
     faults: dict[str, list[str]] = {}
     for host in hosts:
@@ -81,10 +82,14 @@ def read(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str]) -> dic
             found = model_problems(written.get("vllm_models", []))
             for sentence in found:
                 faults.setdefault(sentence, []).append(host)
+            corrections(written.get("vllm_calibration"))
             asked[host] = Asked(
                 written.get("vllm_models", []) if not found else [],
                 _described(written, profile, recording),
-                *(_text(written, name) for name in _TEXTS),
+                engine_version=_text(written, "engine_version"),
+                network_interface=_text(written, "vllm_network_interface"),
+                model_root=_text(written, "layout_model_root"),
+                calibration=written.get("vllm_calibration"),
             )
         except InputError as error:
             faults.setdefault(str(error), []).append(host)

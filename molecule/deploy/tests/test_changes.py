@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
+from pathlib import Path
 from typing import Any
 
 from conftest import MODEL, Deploy
 from testinfra.host import Host
 
-from tests.deployments import ask, unit, wait_for_answer
+from tests.deployments import ask, run_playbook, unit, wait_for_answer
 
 ODD = "a \"quoted\" $HOME `id` %h 100% back\\slash 'single' # ; tab\there, two\nlines, ünïcode"
 
@@ -28,9 +30,26 @@ def test_a_check_of_a_deployed_node_finds_nothing(deploy: Deploy) -> None:
 
 def test_a_second_run_changes_nothing(host: Host, deploy: Deploy) -> None:
     before = [unit(host, name, "InvocationID") for name in ("alpha", "beta")]
+    receipts = host.check_output("sha256sum /var/lib/vllm/receipts/*")
     again = deploy()
     assert (again.code, again.count("changed")) == (0, 0), again.output
     assert [unit(host, name, "InvocationID") for name in ("alpha", "beta")] == before
+    assert host.check_output("sha256sum /var/lib/vllm/receipts/*") == receipts
+    assert again.text.count("; it is warm") == 2
+    assert "warming up" not in again.text
+
+
+def test_the_status_of_a_fleet_of_which_a_host_is_gone(tmp_path: Path) -> None:
+    report = tmp_path / "status.json"
+    run = run_playbook("playbooks/status.yml", "-i", "gone.invalid,", extra={"status_report": str(report)})
+    assert "2 hosts, 1 without an answer; 2 instances, 2 serving." in run.output, run.output
+    hosts = json.loads(report.read_text())["hosts"]
+    assert hosts["gone.invalid"]["state"] == "unreachable"
+    assert {one["name"]: one["layout"]["tensor_parallel_size"] for one in hosts["node1"]["instances"]} == {
+        "alpha": 2,
+        "beta": 1,
+    }
+    assert all(one["warm"] and one["running"] == 0 for one in hosts["node1"]["instances"])
 
 
 def test_a_changed_setting_restarts_its_own_instance_once(
@@ -45,6 +64,8 @@ def test_a_changed_setting_restarts_its_own_instance_once(
     assert predicted.code == 0, predicted.output
     assert predicted.count("changed") > 0
     assert "+max-model-len: 640" in predicted.output
+    assert "/var/lib/vllm/receipts/beta.json" in predicted.output
+    assert "/var/lib/vllm/receipts/alpha.json" not in predicted.output
     assert starts(host, "beta") == beta_starts
 
     changed = deploy(vllm_models=wanted)

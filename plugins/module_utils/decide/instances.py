@@ -19,6 +19,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_prob
     argument_name,
     problems,
 )
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.measured import Measured
 
 __all__ = (
     "CHECKS",
@@ -89,6 +90,8 @@ class Instance:
     engine_version: str | None = None
     extra_args: Mapping[str, Any] | None = None
     environment: Mapping[str, str] | None = None
+    # not a field of an entry: what the fleet's receipts say (vllm_calibration)
+    corrections: tuple[Measured, ...] = ()
 
     @property
     def origin(self) -> str:

@@ -42,6 +42,7 @@ class Layout:
     dtype: str | None = None
     max_model_len: int | None = None
     memory: dict[str, float] | None = None
+    assumed: dict[str, Any] | None = None
     kv_cache_tokens: int | None = None
     max_concurrency: float | None = None
     estimate: dict[str, Any] | None = None
@@ -156,6 +157,7 @@ def _on_gpus(
     layout.max_model_len = fit.max_model_len if fit else instance.max_model_len or model.get("max_model_len")
     if fit:
         layout.memory = explain.account_of(fit)
+        layout.assumed = dict(fit.assumed)
         layout.kv_cache_tokens, layout.max_concurrency = explain.capacity(fit.cache)
     layout.estimate = explain.estimate_of(option)
     layout.reasons.extend(explain.reasons(instance, option, found.replicas, found.settings, found.pool))

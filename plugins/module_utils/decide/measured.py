@@ -8,8 +8,8 @@ public ones that print every part of the account (DEBUG level), read on 2026-11-
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import profile_of
 
@@ -155,17 +155,15 @@ def number(
     ranks: int = 1,
     capability: float = 9.0,
     runner: int = 2,
-    corrections: Mapping[str, float] | None = None,
+    corrections: Sequence[Measured] = (),
 ) -> float:
     """Look up a measured number for a release, a tensor parallel size and a compute capability.
 
-    ``corrections`` replaces numbers by name, as receipts of a fleet suggest them. Raises KeyError for a name that is
-    not in the table.
+    ``corrections`` are rows that come before the table's, as the receipts of a fleet suggest them (calibration.py).
+    Raises KeyError for a name that is not in the table.
     """
-    if corrections and name in corrections:
-        return float(corrections[name])
     found = release(version)
-    for row in TABLE:
+    for row in (*corrections, *TABLE):
         if (
             row.name == name
             and row.since <= found < row.until
@@ -175,11 +173,6 @@ def number(
         ):
             return row.value
     raise KeyError(name)
-
-
-def table(corrections: Mapping[str, float]) -> list[Measured]:
-    """List the rows with a fleet's corrections in place."""
-    return [replace(row, value=corrections[row.name]) if row.name in corrections else row for row in TABLE]
 
 
 def unified_mib(name: str | None) -> int | None:

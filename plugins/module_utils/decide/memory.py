@@ -33,6 +33,8 @@ LENGTH_STEP = 256
 EXPERT_WORKSPACE_KEPT = "0.13.0"
 # Batch sizes that are captured: 1, 2, 4, each 8 to 256 and each 16 to 512 (config/vllm.py:2398-2470)
 CAPTURED_AT_512 = 51
+# Numbers that the receipts of a fleet correct (calibration.py).
+CALIBRATED = ("loaded", "non_torch")
 # Kernels that need no workspace of their own for experts: seen with gpt-oss (MXFP4), vLLM 0.19
 WITHOUT_EXPERT_WORKSPACE = frozenset(("mxfp4", "gpt_oss_mxfp4"))
 
@@ -45,6 +47,11 @@ class Gpu:
     free_gib: float
     capability: float = 9.0
     fast_links: bool = True
+
+    @property
+    def measured_as(self) -> float:
+        """The capability by which measured numbers are looked up; without NVLink there is no fused all-reduce."""
+        return self.capability if self.fast_links else 0.0
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class Engine:
     kv_cache_memory_bytes: int | None = None
     model_runner: int = 2
     hybrid_manager: bool = True
-    corrections: Mapping[str, float] = field(default_factory=dict)
+    corrections: tuple[measured.Measured, ...] = ()
 
     def number(self, name: str, sizes: Sizes, gpu: Gpu) -> float:
         """Look up a measured number for this engine."""
@@ -74,11 +81,20 @@ class Engine:
             name,
             self.version.version,
             sizes.tensor_parallel_size,
-            # without NVLink there is no fused all-reduce, as on older GPUs
-            gpu.capability if gpu.fast_links else 0.0,
+            gpu.measured_as,
             self.model_runner,
             self.corrections,
         )
+
+    def assumed(self, sizes: Sizes, gpu: Gpu) -> dict[str, Any]:
+        """Say which measured numbers an account stands on, and what they were looked up by; a receipt keeps it."""
+        return {
+            "release": ".".join(map(str, measured.release(self.version.version))),
+            "ranks": sizes.tensor_parallel_size,
+            "capability": gpu.measured_as,
+            "model_runner": self.model_runner,
+            **{name: round(self.number(name, sizes, gpu), 4) for name in CALIBRATED},
+        }
 
 
 @dataclass(frozen=True)
@@ -102,6 +118,7 @@ class Fit:
     cache: kv_cache.Cache
     max_model_len: int
     ranks: tuple[Account, ...]
+    assumed: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:
@@ -260,7 +277,7 @@ def fit(
         wanted = spared.longest // LENGTH_STEP * LENGTH_STEP or spared.longest if spared.longest < wanted else wanted
     if length is None and wanted:
         sized = kv_cache.sized(groups, cut, bytes_left, wanted, most, options, min_concurrency)
-    return Fit(_poorest(ranks, groups, cut), sized, wanted, tuple(ranks))
+    return Fit(_poorest(ranks, groups, cut), sized, wanted, tuple(ranks), engine.assumed(sizes, gpu))
 
 
 def rest_gib(engine: Engine, account: Account) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import layout
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration, layout
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance, instances
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 
@@ -20,7 +20,7 @@ def plan_hosts(hosts: Mapping[str, HostInput]) -> dict[str, dict[str, Any]]:
     """Decide the layouts of every host; hosts with equal inputs are decided once.
 
     ``hosts`` maps a host's name to ``{"gpu_facts", "models" (checked entries of vllm_models), "model_facts" (by the
-    name of the instance), "engine_version", "network_interface"}``. Returns, by host, ``gpu_facts`` and
+    name of the instance), "engine_version", "network_interface", "calibration"}``. Returns, by host, ``gpu_facts`` and
     ``instances``, the layouts in the order of the models. Engines over several hosts choose their GPUs first; each of
     their hosts shows them.
     """
@@ -50,14 +50,16 @@ def plan_hosts(hosts: Mapping[str, HostInput]) -> dict[str, dict[str, Any]]:
 
 
 def _defaults(given: HostInput) -> list[Any]:
-    return [given.get("engine_version"), given.get("network_interface")]
+    return [given.get("engine_version"), given.get("network_interface"), given.get("calibration")]
 
 
 def _instances(given: HostInput) -> list[Instance]:
     """Read a host's entries; what the host says for all of them holds where an entry says nothing."""
+    corrections = calibration.rows(given.get("calibration") or ())
     return [
         replace(
             one,
+            corrections=corrections,
             engine_version=one.engine_version or given.get("engine_version"),
             network_interface=one.network_interface or given.get("network_interface"),
         )

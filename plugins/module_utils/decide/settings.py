@@ -125,5 +125,6 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
         model_runner=_model_runner(version, instance, model, accelerator),
         hybrid_manager=not option(instance, "disable_hybrid_kv_cache_manager", False),
         kv_cache_memory_bytes=instance.kv_cache_bytes,
+        corrections=instance.corrections,
     )
     return Settings(engine, dtype, option(instance, "max_num_seqs") is not None)

@@ -19,6 +19,7 @@ PROPERTIES = (
     "NRestarts",
     "InvocationID",
     "ExecMainStatus",
+    "ExecMainStartTimestampMonotonic",
 )
 # Written by the role serve into the environment of the service: what it was started from.
 DIGEST = "GPUFLEET_DIGEST"
@@ -69,6 +70,22 @@ def instance_state(properties: Mapping[str, str]) -> dict[str, object]:
         "main_pid": pid,
         "restarts": int(properties.get("NRestarts") or 0),
         "digest": environment_of(pid).get(DIGEST) if pid else None,
+    }
+
+
+def process_of(properties: Mapping[str, str]) -> dict[str, object] | None:
+    """Tell which process of a unit runs, or None: ``invocation`` (systemd's id of this start), ``pid``, ``digest``.
+
+    ``started`` is the second of the machine's monotonic clock at which it began.
+    """
+    pid = int(properties.get("MainPID") or 0)
+    if not pid:
+        return None
+    return {
+        "invocation": properties.get("InvocationID") or None,
+        "pid": pid,
+        "started": int(properties.get("ExecMainStartTimestampMonotonic") or 0) / 1e6,
+        "digest": environment_of(pid).get(DIGEST),
     }
 
 

@@ -1,17 +1,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ask a vLLM server over HTTP, and say whether it answered as it should."""
+"""Ask a vLLM server over HTTP, and say whether it is there and offers what it should."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
-
-PROMPT = "Count from one to five."
-MAX_TOKENS = 16
 
 
 class NoAnswer(Exception):
@@ -22,31 +19,73 @@ class WrongAnswer(Exception):
     """The server answered, and the answer is not what a working instance gives."""
 
 
+class Refusal(WrongAnswer):
+    """The server is well and does not do what was asked of it; ``status`` is that of HTTP."""
+
+    def __init__(self, status: int, said: str) -> None:
+        super().__init__(f"status {status}: {said}")
+        self.status = status
+        self.said = said
+
+
 @dataclass(frozen=True)
 class Server:
-    """Address of a server; ``seconds`` is the time limit of one request."""
+    """Address of a server; ``seconds`` is the time limit of one request, ``key`` its API key where it asks for one."""
 
     host: str
     port: int
     seconds: float
+    key: str | None = field(default=None, repr=False)
 
     def request(self, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
         """Send a GET, or a POST of JSON, and return the status and the decoded answer (text when not JSON)."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.seconds)
+        connection = self._connection()
         try:
-            payload = None if body is None else json.dumps(body)
-            headers = {} if body is None else {"Content-Type": "application/json"}
-            connection.request("GET" if body is None else "POST", path, payload, headers)
-            response = connection.getresponse()
+            response = self._sent(connection, path, body)
             text = response.read().decode("utf-8", "replace")
         except (OSError, http.client.HTTPException) as error:
             raise NoAnswer(str(error) or type(error).__name__) from error
         finally:
             connection.close()
+        return response.status, _decoded(text)
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[float, str]]:
+        """Send a POST and yield each line of the answer with the seconds since it was sent.
+
+        Raises :class:`Refusal` for any status but 200, and :class:`NoAnswer`, also in the middle.
+        """
+        connection = self._connection()
+        begin = time.monotonic()
         try:
-            return response.status, json.loads(text)
-        except ValueError:
-            return response.status, text
+            response = self._sent(connection, path, body)
+            if response.status != http.client.OK:
+                raise Refusal(response.status, said(_decoded(response.read().decode("utf-8", "replace"))))
+            for line in response:
+                yield time.monotonic() - begin, line.decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(str(error) or type(error).__name__) from error
+        finally:
+            connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.host, self.port, timeout=self.seconds)
+
+    def _sent(
+        self, connection: http.client.HTTPConnection, path: str, body: Mapping[str, Any] | None
+    ) -> http.client.HTTPResponse:
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        payload = None if body is None else json.dumps(body)
+        connection.request("GET" if body is None else "POST", path, payload, headers)
+        return connection.getresponse()
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def probe_address(host: str) -> str:
@@ -62,20 +101,34 @@ def healthy(server: Server) -> bool:
         return False
 
 
-def _member(answer: Any, key: str) -> Any:
+def member(answer: Any, key: str) -> Any:
+    """Return what an object holds under ``key``; None when it is none: who answers may be somebody else than vLLM."""
     return answer.get(key) if isinstance(answer, dict) else None
 
 
-def _data(answer: Any) -> list[dict[str, Any]]:
-    """Return the objects of the list ``data``; whoever answers may be somebody else than vLLM."""
-    data = _member(answer, "data")
-    return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []
+def data(answer: Any) -> list[dict[str, Any]]:
+    """Return the objects of the list ``data`` of an answer."""
+    found = member(answer, "data")
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
+def said(answer: Any) -> str:
+    """Return the sentence of an error, shortened to 300 characters."""
+    if isinstance(answer, dict):
+        error = answer.get("error")
+        answer = error.get("message") if isinstance(error, dict) else error or answer
+    return " ".join(str(answer).split())[:300]
 
 
 def check_models(server: Server, name: str, max_model_len: int | None) -> int | None:
     """Check that /v1/models offers ``name`` at the asked length, and return the length in tokens."""
     status, answer = server.request("/v1/models")
-    offered = {str(entry.get("id")): entry for entry in _data(answer)}
+    if status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN):
+        raise WrongAnswer(
+            f"/v1/models wants an API key that is not the process's VLLM_API_KEY (status {status}); the warm-up has "
+            "no other"
+        )
+    offered = {str(entry.get("id")): entry for entry in data(answer)}
     if status != http.client.OK or name not in offered:
         raise WrongAnswer(f"/v1/models offers {sorted(offered)} (status {status}) and not {name}")
     length = offered[name].get("max_model_len")
@@ -84,58 +137,8 @@ def check_models(server: Server, name: str, max_model_len: int | None) -> int | 
     return length
 
 
-def _generated(answer: Any) -> int:
-    tokens = _member(_member(answer, "usage"), "completion_tokens")
-    return tokens if isinstance(tokens, int) else 0
-
-
-def _embedded(answer: Any) -> int:
-    vectors = [entry.get("embedding") for entry in _data(answer)]
-    return len(vectors[0]) if vectors and isinstance(vectors[0], list) else 0
-
-
-# kind -> (path, body without the model, what a good answer holds at least one of)
-REQUESTS: Mapping[str, tuple[str, Mapping[str, Any], Callable[[Any], int]]] = {
-    "chat": (
-        "/v1/chat/completions",
-        {"messages": [{"role": "user", "content": PROMPT}], "max_tokens": MAX_TOKENS},
-        _generated,
-    ),
-    "completion": ("/v1/completions", {"prompt": PROMPT, "max_tokens": MAX_TOKENS}, _generated),
-    "embedding": ("/v1/embeddings", {"input": PROMPT}, _embedded),
-}
-# A server without that endpoint, or a model without a chat template, refuses with one of these.
-NOT_OFFERED = (
-    http.client.BAD_REQUEST,
-    http.client.NOT_FOUND,
-    http.client.METHOD_NOT_ALLOWED,
-    http.client.NOT_IMPLEMENTED,
-)
-
-
-def _said(answer: Any) -> str:
-    if isinstance(answer, dict):
-        error = answer.get("error")
-        answer = error.get("message") if isinstance(error, dict) else error or answer
-    return " ".join(str(answer).split())[:300]
-
-
-def first_request(server: Server, name: str) -> dict[str, Any]:
-    """Send the first kind of request that the model takes, and return ``kind``, ``seconds``, ``tokens``.
-
-    Raises :class:`NoAnswer` or :class:`WrongAnswer`.
-    """
-    refused = []
-    for kind, (path, body, count) in REQUESTS.items():
-        begin = time.monotonic()
-        status, answer = server.request(path, {"model": name, **body})
-        if status in NOT_OFFERED:
-            refused.append(f"{kind}: {status} {_said(answer)}")
-            continue
-        if status != http.client.OK:
-            raise WrongAnswer(f"the {kind} request got status {status}: {_said(answer)}")
-        size = count(answer)
-        if size < 1:
-            raise WrongAnswer(f"the {kind} request got an empty answer: {_said(answer)}")
-        return {"kind": kind, "seconds": round(time.monotonic() - begin, 3), "tokens": size}
-    raise WrongAnswer(f"every kind of request was refused ({'; '.join(refused)})")
+def offered_paths(server: Server) -> list[str]:
+    """Return the paths of /openapi.json, none where the server keeps them to itself (--disable-fastapi-docs)."""
+    status, answer = server.request("/openapi.json")
+    found = member(answer, "paths")
+    return sorted(found) if status == http.client.OK and isinstance(found, dict) else []

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names, words
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show import columns, names, words
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show.sections import Section, sections, warnings
 
 WIDTH = 110
@@ -36,7 +36,7 @@ def _section(section: Section, width: int) -> list[str]:
     running = [one for one in section.instances if not one.get("rejected")]
     rows = [_row(one) for one in running]
     if rows:
-        lines.extend(_aligned([_HEADER, *rows]))
+        lines.extend(columns.aligned([_HEADER, *rows], _RIGHT))
         if any(one.get("memory") for one in running):
             lines.extend(_wrapped(_LEGEND, width, "  "))
     for one in section.instances:
@@ -77,7 +77,7 @@ def _free(host: str, entry: Mapping[str, Any], section: Section) -> str:
 def _row(one: Mapping[str, Any]) -> tuple[str, ...]:
     name = one["name"]
     return (
-        name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}~",
+        columns.shortened(name, _LONGEST_NAME),
         words.sizes(one),
         words.devices(one),
         str(one.get("dtype") or words.UNKNOWN),
@@ -94,18 +94,6 @@ def _memory(memory: Mapping[str, Any] | None) -> str:
     other = sum(memory.get(part) or 0 for part in _OTHER)
     parts = [memory["weights_gib"], other, memory["kv_cache_gib"]]
     return f"{'+'.join(words.gib(part) for part in parts)} / {words.gib(memory['budget_gib'])}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    return [
-        "  "
-        + "  ".join(
-            cell.rjust(size) if place in _RIGHT else cell.ljust(size)
-            for place, (cell, size) in enumerate(zip(row, widths))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _remarks(one: Mapping[str, Any], width: int) -> list[str]:

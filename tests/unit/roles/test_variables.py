@@ -16,7 +16,7 @@ from tests.unit.templating import load_trusted, render
 
 ROLES = sorted(CHECKOUT.glob("roles/*"), key=lambda path: path.name)
 # Options that a role has no default for: these are a person's to write.
-WITHOUT_DEFAULT = {"layout": {"vllm_models"}}
+WITHOUT_DEFAULT = {"layout": {"vllm_calibration", "vllm_models"}}
 
 
 def load(path: Path) -> dict[str, Any]:

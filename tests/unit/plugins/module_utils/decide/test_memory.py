@@ -164,8 +164,10 @@ def test_every_number_is_there_for_every_release() -> None:
 
 
 def test_a_correction_replaces_a_number() -> None:
-    assert measured.number("non_torch", "0.33.0", corrections={"non_torch": 1.5}) == 1.5
-    assert {row.value for row in measured.table({"vision": 1.0}) if row.name == "vision"} == {1.0}
+    row = measured.Measured("non_torch", 1.5, "GiB", "a receipt", since=(0, 33), until=(0, 34), ranks=(2, 2))
+    assert measured.number("non_torch", "0.33.0", 2, corrections=(row,)) == 1.5
+    for other in (("0.32.0", 2), ("0.33.0", 1)):
+        assert measured.number("non_torch", *other, corrections=(row,)) == measured.number("non_torch", *other)
 
 
 def test_sizes_captured() -> None:
