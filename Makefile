@@ -1,11 +1,13 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser molecule test accuracy bench sizing \
-	build clean
+	gpu-lab build clean
 
 PYTHON ?= python3
 MODEL ?=
 INVENTORY ?=
+LAB_PYTHON ?= $(PYTHON)
+LAB_ARGS ?=
 # Scenarios that need nothing but this machine.
 SCENARIOS ?= $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
 VENV := .venv/bin
@@ -59,6 +61,10 @@ accuracy: venv ## How far predictions are off from what real vLLM runs reported 
 bench: venv ## Time that reading a 16-GPU host and planning 1,000 hosts take
 	python tests/bench/bench_observe.py
 	python tests/bench/bench_plan.py
+
+# Not venv: on a GPU machine it is the Python that has torch, and perhaps no network.
+gpu-lab: ## On a GPU machine: facts, links, predicted against actual (LAB_PYTHON=Python with torch, LAB_ARGS=options)
+	$(LAB_PYTHON) tools/gpu_lab.py $(LAB_ARGS)
 
 sizing: venv ## docs/sizing.md from the planner
 	python tools/sizing.py
