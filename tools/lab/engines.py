@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -146,14 +147,17 @@ def run(
     """Start the engine; returns how it ended (ok, failed, timeout), the seconds, and its log."""
     folder = work / one.name
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(one.config), encoding="utf-8")
+    # the code that a repository brings is not here, and vLLM has classes of its own
+    config = {name: value for name, value in one.config.items() if name != "auto_map"}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     no_multicast = forbids_multicast(os.environ)
     job = {"arguments": words_of(arguments_of(layout, folder, no_multicast)), "tokens": tokens}
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     begin = time.monotonic()
-    with (folder / "log").open("w") as log:
+    with (
+        (folder / "log").open("w") as log,
         # a session of its own: ranks that hang end with it
-        with subprocess.Popen(
+        subprocess.Popen(
             [python, str(CHILD), str(folder / "job.json")],
             env=environment_of(layout, os.environ, no_multicast),
             stdin=subprocess.DEVNULL,
@@ -161,17 +165,16 @@ def run(
             stderr=subprocess.STDOUT,
             start_new_session=True,
             cwd=folder,
-        ) as process:
-            try:
-                outcome = "ok" if process.wait(seconds) == 0 else "failed"
-            except subprocess.TimeoutExpired:
-                outcome = "timeout"
-            finally:
-                # an engine's ranks can outlive it, with the memory of their GPUs
-                try:
-                    os.killpg(process.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+        ) as process,
+    ):
+        try:
+            outcome = "ok" if process.wait(seconds) == 0 else "failed"
+        except subprocess.TimeoutExpired:
+            outcome = "timeout"
+        finally:
+            # an engine's ranks can outlive it, with the memory of their GPUs
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
     return outcome, time.monotonic() - begin, (folder / "log").read_text(errors="replace").splitlines()
 
 
@@ -264,7 +267,7 @@ def record(result: Mapping[str, Any], gpu_facts: Mapping[str, Any]) -> dict[str,
 
 @dataclass
 class Lab:
-    """Runs engines of one size side by side, each on a group of GPUs; the sizes in the order in which they were asked."""
+    """Runs engines of one size side by side, each on a group of GPUs; the size that was asked first comes first."""
 
     gpu_facts: Mapping[str, Any]
     devices: Sequence[int]

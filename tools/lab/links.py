@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ HOST = "localhost"
 MORE_SIZES = (1024, 16 * 1024, 256 * 1024, 4 * 1024**2)
 # Beyond the check's own limit, as the module has it.
 GRACE_SECONDS = 10
+LOG_LINES = 300
 # What is run, and the variables that make it so. NCCL reads them.
 CASES: Sequence[tuple[str, Mapping[str, str]]] = (
     ("as it is", {}),
@@ -46,27 +49,56 @@ def layout(devices: Sequence[int], ranks: int) -> dict[str, Any]:
     }
 
 
-def run(job: Mapping[str, Any], python: str) -> collective_report.Outcome:
-    """Run the program of the check under its time limit; no more than that is known of the outcome yet."""
+@dataclass(frozen=True)
+class Ran:
+    """A run: what the role knows of it, and NCCL's own log, which the role does not ask for."""
+
+    outcome: collective_report.Outcome
+    log: Sequence[str]
+
+
+def run(job: Mapping[str, Any], python: str) -> Ran:
+    """Run the program of the check under its time limit; what was expected is not in the outcome yet."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        # a file for each rank: on standard output NCCL's lines could be cut by the events
+        logging = {"NCCL_DEBUG": "INFO", "NCCL_DEBUG_SUBSYS": "INIT,ENV,GRAPH", "NCCL_DEBUG_FILE": f"{folder}/nccl.%p"}
+        job = {**job, "environment": {**job["environment"], **logging}} if job["backend"] == "nccl" else job
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         command = [python, all_reduce_worker.__file__, str(folder / "job.json"), "0"]
-        with (folder / "events").open("w") as events, (folder / "errors").open("w") as errors:
+        with (
+            (folder / "events").open("w") as events,
+            (folder / "errors").open("w") as errors,
             # a session of its own, so that ranks that hang end with it
-            with subprocess.Popen(command, stdout=events, stderr=errors, start_new_session=True) as process:
-                try:
-                    result = "success" if process.wait(job["seconds"] + GRACE_SECONDS) == 0 else "exit-code"
-                except subprocess.TimeoutExpired:
-                    result = "timeout"
-                    os.killpg(process.pid, signal.SIGKILL)
-        return collective_report.Outcome(
+            subprocess.Popen(command, stdout=events, stderr=errors, start_new_session=True) as process,
+        ):
+            try:
+                result = "success" if process.wait(job["seconds"] + GRACE_SECONDS) == 0 else "exit-code"
+            except subprocess.TimeoutExpired:
+                result = "timeout"
+                os.killpg(process.pid, signal.SIGKILL)
+        log = [line for file in sorted(folder.glob("nccl.*")) for line in _lines(file)]
+        outcome = collective_report.Outcome(
             job=job,
             place=0,
             events=collective_events.parse((folder / "events").read_text(errors="replace")),
-            errors=(folder / "errors").read_text(errors="replace").splitlines(),
+            errors=[*_lines(folder / "errors"), *(line for line in log if "NCCL WARN" in line)],
             result=result,
         )
+        return Ran(outcome, log)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(errors="replace").splitlines()
+
+
+# "gpu1:812:830 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via P2P/CUMEM"
+_VIA = re.compile(r"Channel \d+(?:/\d+)? : \S+ -> \S+(?: \[\w+\])? via (\S+)")
+
+
+def transports(log: Sequence[str]) -> dict[str, int]:
+    """Count how many channels NCCL sent each way."""
+    return dict(Counter(match[1] for line in log if (match := _VIA.search(line))))
 
 
 def judged(outcome: collective_report.Outcome) -> dict[str, Any]:
@@ -106,8 +138,9 @@ def check(
     results = []
     for words, environment in cases:
         own = {**job, "environment": {**job["environment"], **environment}}
+        ran = run(own, python)
         outcome = replace(
-            run(own, python),
+            ran.outcome,
             expected_gb_s=expected.gb_s,
             expected_reason=expected.reason,
             warn_below=wishes.warn_below,
@@ -116,9 +149,17 @@ def check(
         found = judged(outcome)
         probe = collective_report.next_probe(outcome, found["findings"])
         if probe:
-            again = run({**own, "environment": {**own["environment"], **probe["environment"]}}, python)
+            again = run({**own, "environment": {**own["environment"], **probe["environment"]}}, python).outcome
             found["findings"][0]["evidence"].append(collective_report.compared(probe, found["findings"], again))
-        results.append({"case": words, "environment": dict(environment), **found})
+        results.append(
+            {
+                "case": words,
+                "environment": dict(environment),
+                "transports": transports(ran.log),
+                **found,
+                "log": ran.log[:LOG_LINES],
+            }
+        )
     return results
 
 
@@ -126,6 +167,8 @@ def table(result: Mapping[str, Any]) -> list[str]:
     """Lines for a person: sizes, times, bandwidth, and the verdict."""
     lines = [f"all-reduce, {result['case']}: {result['state']}"]
     measured = result["measured"]
+    if result["transports"]:
+        lines.append("  " + ", ".join(f"{count} channels via {way}" for way, count in result["transports"].items()))
     if measured:
         lines.append(f"  {collective_report.summary(measured)} ({measured['expected_reason']})")
         lines.append(f"  torch {measured['torch']}, NCCL {measured['nccl']}")
