@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: bundled_model_problems
-short_description: Says which hub models are not in a bundle
+short_description: Says why models of the hub cannot be taken from a bundle
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
@@ -16,8 +16,8 @@ options:
     type: list
     elements: dict
     required: true
-  models:
-    description: RV(gpufleet.vllm.bundle_info#module:models) of M(gpufleet.vllm.bundle_info).
+  found:
+    description: What M(gpufleet.vllm.bundle_info) returned of the bundle.
     type: dict
     required: true
   bundle:
@@ -32,7 +32,7 @@ EXAMPLES = r"""
     that: problems | length == 0
     fail_msg: "{{ problems | join('\\n') }}"
   vars:
-    problems: "{{ vllm_models | gpufleet.vllm.bundled_model_problems(models=found.models, bundle='/srv/bundle') }}"
+    problems: "{{ vllm_models | gpufleet.vllm.bundled_model_problems(found=found, bundle='/srv/bundle') }}"
 """
 
 RETURN = r"""
@@ -49,9 +49,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import bundle
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
-def bundled_model_problems(entries: Any, models: Any, bundle: str) -> list[str]:
+def bundled_model_problems(entries: Any, found: Any, bundle: str) -> list[str]:
     """Say what is missing."""
-    return bundles.model_problems(plain(entries), plain(models), str(bundle))
+    return bundles.model_problems(plain(entries), plain(found), str(bundle))
 
 
 class FilterModule:

@@ -36,18 +36,25 @@ def wheel_platforms(platform: str) -> list[str]:
     return [*found, f"linux_{machine}"]
 
 
+def unusable(found: Mapping[str, Any], bundle: str) -> list[str]:
+    """Return the sentence why nothing can be taken from a bundle, or an empty list."""
+    if not found["whole"]:
+        return [f"{bundle} holds no whole bundle. Make one with the playbook bundle: -e bundle={bundle}."]
+    if found["damaged"]:
+        shown = ", ".join(found["damaged"][:5])
+        return [f"The bundle {bundle} is damaged: {shown} is missing or differs from its checksum. Copy it anew."]
+    return []
+
+
 def bundle_problems(found: Mapping[str, Any], bundle: str, releases: Sequence[str], python: str | None) -> list[str]:
     """Return a sentence for each reason why a host cannot be served from a bundle.
 
     ``found`` is what bundle_info returned of the folder ``bundle``, ``releases`` are the names of those that the host
     needs, ``python`` the version of its interpreter.
     """
-    if not found["whole"]:
-        return [f"{bundle} holds no whole bundle. Make one with the playbook bundle: -e bundle={bundle}."]
-    if found["damaged"]:
-        shown = ", ".join(found["damaged"][:5])
-        return [f"The bundle {bundle} is damaged: {shown} is missing or differs from its checksum. Copy it anew."]
-    problems = []
+    problems = unusable(found, bundle)
+    if problems:
+        return problems
     for release in releases:
         made = found["releases"].get(release)
         if made is None:
@@ -84,10 +91,14 @@ def bundled_models(
     return found
 
 
-def model_problems(entries: Sequence[Mapping[str, Any]], models: Mapping[str, Any], bundle: str) -> list[str]:
-    """Return a sentence for each model of the hub that is not in a bundle."""
+def model_problems(entries: Sequence[Mapping[str, Any]], found: Mapping[str, Any], bundle: str) -> list[str]:
+    """Return a sentence for each model of the hub that is not in a bundle.
+
+    ``found`` is what bundle_info returned of the folder ``bundle``.
+    """
+    models = found["models"]
     there = ", ".join(sorted(models)) or "none"
-    return [
+    return unusable(found, bundle) or [
         f"{entry.get('name')}: the model {entry['model']} is not in the bundle {bundle} (it has: {there}). Add it with "
         "the playbook bundle and -e bundle_models=true, or name a path."
         for entry in entries
