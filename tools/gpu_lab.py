@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -197,9 +198,13 @@ def main() -> int:
             return 1
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH"))))
     run = Run(options)
-    run.part("machine", run.machine)
-    run.part("links", run.links)
-    run.part("engines", run.engines)
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
+    try:
+        run.part("machine", run.machine)
+        run.part("links", run.links)
+        run.part("engines", run.engines)
+    finally:
+        engines.stop()
     show(run.summary())
     bad = [one["name"] for one in run.found["engines"] if one["outcome"] not in ("ok", "refused", "not run")]
     return 1 if run.found["problems"] or bad else 0

@@ -141,6 +141,17 @@ def forbids_multicast(environ: Mapping[str, str]) -> bool:
     return any(environ.get(name) == value for name, value in MULTICAST_SWITCHES)
 
 
+# The sessions of the engines that run now, for the one who ends the lab early.
+_RUNNING: set[int] = set()
+
+
+def stop() -> None:
+    """End every engine."""
+    for session in list(_RUNNING):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(session, signal.SIGKILL)
+
+
 def run(
     one: Wanted, layout: Mapping[str, Any], python: str, work: Path, seconds: float, tokens: int
 ) -> tuple[str, float, list[str]]:
@@ -167,6 +178,7 @@ def run(
             cwd=folder,
         ) as process,
     ):
+        _RUNNING.add(process.pid)
         try:
             outcome = "ok" if process.wait(seconds) == 0 else "failed"
         except subprocess.TimeoutExpired:
@@ -175,6 +187,7 @@ def run(
             # an engine's ranks can outlive it, with the memory of their GPUs
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            _RUNNING.discard(process.pid)
     return outcome, time.monotonic() - begin, (folder / "log").read_text(errors="replace").splitlines()
 
 
@@ -257,10 +270,13 @@ def record(result: Mapping[str, Any], gpu_facts: Mapping[str, Any]) -> dict[str,
         "max_concurrency": seen["max_concurrency"],
         "outcome": "ok",
         "profile_logged": {
-            name: seen[name] for name in ("weights_gib", "activation_gib", "non_torch_gib", "cuda_graphs_gib")
+            "torch_peak_increase_gib": seen["activation_gib"],
+            "non_torch_increase_gib": seen["non_torch_gib"],
+            "weights_gib": seen["weights_gib"],
+            "cuda_graph_actual_gib": seen["cuda_graphs_gib"],
         },
         "date": date.today().isoformat(),
-        "gpu_memory_gib_or_mib_if_stated": f"{device['memory_total_mib']} MiB",
+        "gpu_memory_gib_or_mib_if_stated": f"{result['predicted']['memory']['total_gib']:.2f} GiB",
         "source": "measured with --load-format dummy",
     }
 
