@@ -9,27 +9,37 @@ short_description: Says why a vLLM release cannot run on a host
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
-  - Compares what the CUDA build of a vLLM release needs with what a host has. The driver's branch, the GPUs' compute
-    capability (also for quantized checkpoints), the C library, Python, shared memory, GPUs of one kind, and the fabric
-    manager against the driver. Every sentence names both sides, and how to change either.
+  - Compares what the CUDA or ROCm build of a vLLM release needs with what a host has. For CUDA the driver's branch, the
+    GPUs' compute capability (also for quantized checkpoints), and the fabric manager against the driver; for ROCm its
+    version and the GPUs' architecture; for both the C library, Python, shared memory, and GPUs of one kind. Every
+    sentence names both sides, and how to change either.
 options:
   _input:
     description: What M(gpufleet.vllm.gpu_info) returned as C(gpu_facts).
     type: dict
     required: true
   version:
-    description: The version of vLLM. Nothing is said of versions before 0.19.
+    description: The version of vLLM. Of CUDA builds before 0.19 nothing is said.
     type: str
     required: true
+  variant:
+    description: The build of vLLM.
+    type: str
+    choices: [cuda, rocm]
+    default: cuda
   host:
     description: >-
-      C(glibc), C(machine) and C(fabric_manager), as M(gpufleet.vllm.cuda_info) returned them, and optionally C(python)
-      (a version) and C(python_path). What is missing is not judged.
+      C(glibc), C(machine) and C(fabric_manager), as M(gpufleet.vllm.cuda_info) returned them, or C(rocm) in place of
+      the last, as M(gpufleet.vllm.rocm_info) did, and optionally C(python) (a version) and C(python_path). What is
+      missing is not judged.
     type: dict
     default: {}
   driver_branch:
     description: The driver's branch that is about to be installed. When left out, the driver that is loaded counts.
     type: int
+  rocm:
+    description: The version of ROCm that is about to be installed. When left out, the one that is there counts.
+    type: str
   instances:
     description: >-
       The layouts of the instances, from P(gpufleet.vllm.parallel_layout#filter), or the list that a person wrote.
@@ -40,6 +50,7 @@ options:
 seealso:
   - module: gpufleet.vllm.gpu_info
   - module: gpufleet.vllm.cuda_info
+  - module: gpufleet.vllm.rocm_info
 """
 
 EXAMPLES = r"""
@@ -63,7 +74,7 @@ _value:
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import compatibility
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import compatibility, compatibility_rocm
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
@@ -73,10 +84,15 @@ def compatibility_problems(
     host: Any = None,
     driver_branch: int | None = None,
     instances: Any = None,
+    variant: str = "cuda",
+    rocm: str | None = None,
 ) -> list[str]:
     """Say why the release cannot run."""
     listed = plain(instances or [])
     usable = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    if variant == "rocm":
+        planned = str(rocm) if rocm else None
+        return compatibility_rocm.problems(plain(gpu_facts), plain(host or {}), str(version), planned, usable)
     branch = int(driver_branch) if driver_branch else None
     return compatibility.problems(plain(gpu_facts), plain(host or {}), str(version), branch, usable)
 

@@ -36,6 +36,11 @@ options:
     type: list
     elements: str
     default: []
+  variant:
+    description: The build of vLLM.
+    type: str
+    choices: [cuda, rocm, cpu]
+    default: cuda
 seealso:
   - module: gpufleet.vllm.host_info
 """
@@ -67,11 +72,17 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
 def engine_problems(
-    host: Any, root: str, releases: Any, python: str, disk_mib: int, missing_packages: Any = ()
+    host: Any,
+    root: str,
+    releases: Any,
+    python: str,
+    disk_mib: int,
+    missing_packages: Any = (),
+    variant: str = "cuda",
 ) -> list[str]:
     """Say why a release cannot be installed."""
     return preflight.engine_problems(
-        plain(host), str(root), plain(releases), str(python), int(disk_mib), plain(list(missing_packages))
+        plain(host), str(root), plain(releases), str(python), int(disk_mib), plain(list(missing_packages)), str(variant)
     )
 
 

@@ -13,6 +13,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.releases impo
     CUDA,
     RELEASES,
     Release,
+    RocmRelease,
     numbers,
     release_of,
 )
@@ -49,9 +50,9 @@ def problems(
         *_driver(gpu_facts, release, version, driver_branch, instances),
         *_gpus(gpu_facts, release, version, instances),
         *_quantizations(gpu_facts, release, version, instances),
-        *_mixed(gpu_facts, instances),
-        *_system(host, release, version),
-        *_shared_memory(gpu_facts, instances),
+        *mixed(gpu_facts, instances),
+        *system(host, release, version),
+        *shared_memory(gpu_facts, instances),
         *fabric_manager_problems(gpu_facts, host.get("fabric_manager"), driver_branch),
     ]
 
@@ -116,7 +117,7 @@ def _asks_for_compatibility(instances: Sequence[Facts]) -> bool:
     return bool(asked) and all(value.strip().lower() in ("1", "true") for value in asked)
 
 
-def _used(gpu: Facts, instances: Sequence[Facts]) -> list[Facts]:
+def used(gpu: Facts, instances: Sequence[Facts]) -> list[Facts]:
     """Devices that the instances are given, or all where nothing was decided yet."""
     devices = list(gpu.get("devices") or ())
     wanted = {index for instance in instances for index in instance.get("devices") or ()}
@@ -126,19 +127,20 @@ def _used(gpu: Facts, instances: Sequence[Facts]) -> list[Facts]:
 def _gpus(gpu: Facts, release: Release, version: str, instances: Sequence[Facts]) -> list[str]:
     least = release.least_compute_capability
     found: dict[str, list[Any]] = {}
-    for device in _used(gpu, instances):
+    for device in used(gpu, instances):
         has = device.get("compute_capability")
         if has and numbers(has) < numbers(least):
             found.setdefault(f"{device.get('name')} has compute capability {has}", []).append(device.get("index"))
     return [
-        f"vLLM {version} needs GPUs of compute capability {least} or newer, and {what} ({_named(indexes)}). Either "
+        f"vLLM {version} needs GPUs of compute capability {least} or newer, and {what} ({named(indexes)}). Either "
         "give the instances other GPUs ('gpus'), or choose a release of vLLM that still had code for these "
         "(engine_version)."
         for what, indexes in found.items()
     ]
 
 
-def _named(indexes: Sequence[Any]) -> str:
+def named(indexes: Sequence[Any]) -> str:
+    """Some GPUs by their numbers."""
     return f"GPU{'s' if len(indexes) > 1 else ''} {', '.join(map(str, indexes))}"
 
 
@@ -149,7 +151,7 @@ def _quantizations(gpu: Facts, release: Release, version: str, instances: Sequen
         least = release.quantizations.get(str(method).lower())
         if not least:
             continue
-        for device in _used(gpu, [instance]):
+        for device in used(gpu, [instance]):
             has = device.get("compute_capability")
             if has and numbers(has) < numbers(least):
                 found.append(
@@ -161,12 +163,12 @@ def _quantizations(gpu: Facts, release: Release, version: str, instances: Sequen
     return found
 
 
-def _mixed(gpu: Facts, instances: Sequence[Facts]) -> list[str]:
+def mixed(gpu: Facts, instances: Sequence[Facts]) -> list[str]:
     """Different GPUs in one engine: the smallest decides the memory, and kernels are chosen by each for itself
     (vLLM 0.33.0, v1/core/kv_cache_planning.py:1580-1595)."""
     found = []
     for instance in instances:
-        kinds = sorted({f"{d.get('name')} ({d.get('memory_total_mib')} MiB)" for d in _used(gpu, [instance])})
+        kinds = sorted({f"{d.get('name')} ({d.get('memory_total_mib')} MiB)" for d in used(gpu, [instance])})
         if instance.get("devices") and len(kinds) > 1:
             found.append(
                 f"{instance.get('name')}: its GPUs are not of one kind: {', '.join(kinds)}. Either name GPUs of one "
@@ -175,7 +177,8 @@ def _mixed(gpu: Facts, instances: Sequence[Facts]) -> list[str]:
     return found
 
 
-def _system(host: Facts, release: Release, version: str) -> list[str]:
+def system(host: Facts, release: Release | RocmRelease, version: str, machines: Sequence[str] = _MACHINES) -> list[str]:
+    """The C library, the architecture and Python against what the wheels need; what is not known is not judged."""
     found = []
     glibc, machine, python = host.get("glibc"), host.get("machine"), host.get("python")
     if glibc and numbers(glibc) < numbers(release.glibc):
@@ -183,9 +186,9 @@ def _system(host: Facts, release: Release, version: str) -> list[str]:
             f"The wheels of vLLM {version} need glibc {release.glibc} or newer, and this host has {glibc}. Either "
             "move to a newer release of the distribution, or choose an older vLLM (engine_version)."
         )
-    if machine and machine not in _MACHINES:
+    if machine and machine not in machines:
         found.append(
-            f"vLLM {version} has wheels for {' and '.join(_MACHINES)}, and this host is {machine}. Either take another "
+            f"vLLM {version} has wheels for {' and '.join(machines)}, and this host is {machine}. Either take another "
             "host, or build vLLM yourself and name the wheels in engine_find_links."
         )
     least, below = release.python
@@ -197,7 +200,8 @@ def _system(host: Facts, release: Release, version: str) -> list[str]:
     return found
 
 
-def _shared_memory(gpu: Facts, instances: Sequence[Facts]) -> list[str]:
+def shared_memory(gpu: Facts, instances: Sequence[Facts]) -> list[str]:
+    """What the workers of the instances share, against the size of /dev/shm."""
     total = gpu.get("shm_total_mib")
     engines = [len(instance.get("devices") or ()) for instance in instances]
     wanted = sum(_SHM_ENGINE_MIB + _SHM_WORKER_MIB * workers for workers in engines if workers > 1)

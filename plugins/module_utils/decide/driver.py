@@ -218,7 +218,8 @@ class _Packages:
         names = self._named(source.open_modules if self.modules == "open" else source.proprietary_modules)
         if self.host.as_wished and set(names) <= set(self.host.packages):
             return []
-        return [*driver_sources.headers(distribution, str(self.host.cuda.get("kernel"))), *names]
+        kernel = str(self.host.cuda.get("kernel"))
+        return [*driver_sources.headers(distribution.headers, distribution.name, kernel), *names]
 
     def matched(self) -> list[str]:
         """Packages that must be of just the driver's version, where they are not; without one when it is not known."""

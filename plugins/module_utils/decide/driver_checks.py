@@ -64,20 +64,32 @@ def driver_problems(wishes: Wishes, cuda: Facts, gpu: Facts, as_wished: bool) ->
             "file, or comes from the machine's provider. Remove it first (nvidia-uninstall), or write "
             "cuda_driver: keep."
         )
-    free = cuda.get("free_mib")
-    if free is not None and free < DRIVER_DISK_MIB:
-        found.append(
-            f"The driver takes about {DRIVER_DISK_MIB} MiB of disk space, and /usr or /var has {free} MiB free. Free "
-            "some, or write cuda_driver: keep."
-        )
-    if cuda.get("secure_boot") and wishes.secure_boot == "refuse" and gpu.get("state") != "ready":
-        found.append(
-            "Secure boot is on: the kernel loads the NVIDIA module only when the key that signs it is enrolled, which "
-            "a person confirms at the console. Either enrol it (Debian, Ubuntu: mokutil --import "
-            "/var/lib/dkms/mok.pub, and reboot), then write cuda_secure_boot: accept; or switch secure boot off in the "
-            "firmware."
-        )
+    found += disk_problems("cuda", "The driver takes", DRIVER_DISK_MIB, cuda)
+    if wishes.secure_boot == "refuse" and gpu.get("state") != "ready":
+        found += secure_boot_problems("cuda", "NVIDIA", cuda)
     return found
+
+
+def disk_problems(prefix: str, what: str, mib: int, host: Facts) -> list[str]:
+    """Say whether ``what`` ("The driver takes") finds no room; ``prefix`` is the role's name."""
+    free = host.get("free_mib")
+    if free is None or free >= mib:
+        return []
+    return [
+        f"{what} about {mib} MiB of disk space, and /usr or /var has {free} MiB free. Free some, or write "
+        f"{prefix}_driver: keep."
+    ]
+
+
+def secure_boot_problems(prefix: str, maker: str, host: Facts) -> list[str]:
+    """Say what secure boot makes of a module built here."""
+    if not host.get("secure_boot"):
+        return []
+    return [
+        f"Secure boot is on: the kernel loads the {maker} module only when the key that signs it is enrolled, which a "
+        "person confirms at the console. Either enrol it (Debian, Ubuntu: mokutil --import /var/lib/dkms/mok.pub, and "
+        f"reboot), then write {prefix}_secure_boot: accept; or switch secure boot off in the firmware."
+    ]
 
 
 def reboot(managed: bool, wish: str, cuda: Facts, gpu: Facts) -> dict[str, Any]:
@@ -86,13 +98,14 @@ def reboot(managed: bool, wish: str, cuda: Facts, gpu: Facts) -> dict[str, Any]:
     ``wish`` is auto, never or always; always also reboots after a change that needs none.
     """
     why = _why_reboot(cuda, gpu) if managed else None
-    if why is None and managed and wish == "always" and _changed_since_start(cuda):
+    if why is None and managed and wish == "always" and changed_since_start(cuda):
         why = "The driver's packages were changed, and cuda_reboot is 'always'."
     return {"needed": why is not None, "why": why, "allowed": wish != "never"}
 
 
-def _changed_since_start(cuda: Facts) -> bool:
-    changed, started = cuda.get("driver_installed_at"), cuda.get("started_at")
+def changed_since_start(host: Facts) -> bool:
+    """Whether the driver's packages were installed or changed since the system was started."""
+    changed, started = host.get("driver_installed_at"), host.get("started_at")
     return changed is not None and started is not None and changed >= started
 
 
@@ -104,7 +117,7 @@ def _why_reboot(cuda: Facts, gpu: Facts) -> str | None:
         return f"The installed driver is {installed}, and another one is still loaded."
     if loaded and numbers(loaded) != numbers(installed):
         return f"The installed driver is {installed}, and {loaded} is still loaded."
-    if loaded or not _changed_since_start(cuda):
+    if loaded or not changed_since_start(cuda):
         return None
     if cuda.get("nouveau"):
         return f"The driver {installed} was installed, and the kernel module nouveau still holds the GPUs."

@@ -10,7 +10,7 @@ In names, ``{branch}`` is the driver's branch and ``{kernel}`` the running kerne
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,18 +105,26 @@ _RHEL_KIN = ("rhel", "rocky", "almalinux", "centos", "ol")
 _DEBIAN_FLAVOUR = re.compile(r"^[\d.]+(?:\+deb\d+\w*)?(?:-\d+)?-((?:cloud-|rt-)?(?:amd64|arm64))$")
 
 
-def distribution_of(facts: Mapping[str, Any]) -> Distribution | None:
-    """The row for ``id`` and ``version`` of /etc/os-release; None where it is not in the table."""
+def row_of(facts: Mapping[str, Any]) -> str:
+    """Name of the row for ``id`` and ``version`` of /etc/os-release, whether or not a table has it."""
     name, version = str(facts.get("id")), str(facts.get("version"))
     if name in _RHEL_KIN:
         name, version = "rhel", version.split(".")[0]
-    return DISTRIBUTIONS.get(f"{name}-{version}")
+    return f"{name}-{version}"
 
 
-def headers(distribution: Distribution, kernel: str) -> list[str]:
-    """Packages that a kernel module is built with, for the running kernel and, on Debian, for those that follow."""
-    found = [name.format(kernel=kernel) for name in distribution.headers]
+def distribution_of(facts: Mapping[str, Any]) -> Distribution | None:
+    """The row for ``id`` and ``version`` of /etc/os-release; None where it is not in the table."""
+    return DISTRIBUTIONS.get(row_of(facts))
+
+
+def headers(names: Sequence[str], distribution: str, kernel: str) -> list[str]:
+    """Packages that a kernel module is built with, for the running kernel and, on Debian, for those that follow.
+
+    ``names`` and ``distribution`` are ``headers`` and ``name`` of a row.
+    """
+    found = [name.format(kernel=kernel) for name in names]
     flavour = _DEBIAN_FLAVOUR.match(kernel)
-    if flavour and distribution.name.startswith("Debian"):
+    if flavour and distribution.startswith("Debian"):
         found.append(f"linux-headers-{flavour[1]}")
     return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.releases import numbers
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.wishes import check_choices, fingerprints
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 
 _CHOICES = {
@@ -52,9 +53,7 @@ class Wishes:
     @staticmethod
     def read(given: Mapping[str, Any]) -> Wishes:
         """Read the role's variables, without ``cuda_`` before their names. Raises InputError."""
-        for name, choices in _CHOICES.items():
-            if given[name] not in choices:
-                raise InputError(f"cuda_{name} is {given[name]!r}: write one of {', '.join(choices)}.")
+        check_choices("cuda", given, _CHOICES)
         version = str(given["driver_version"] or "")
         if version and not re.fullmatch(r"\d{3,}(\.\d+){1,2}", version):
             raise InputError(
@@ -71,13 +70,6 @@ class Wishes:
         toolkit = str(given["toolkit"] or "")
         if toolkit and not re.fullmatch(r"\d+\.\d+", toolkit):
             raise InputError(f"cuda_toolkit is {toolkit!r}: write a version of CUDA as '13.0', or leave it empty.")
-        fingerprints = tuple(str(text).replace(" ", "").upper() for text in given["repository_fingerprints"] or ())
-        for text in fingerprints:
-            if not re.fullmatch(r"[0-9A-F]{40}", text):
-                raise InputError(
-                    f"cuda_repository_fingerprints holds {text!r}: write the 40 hexadecimal digits of a key's "
-                    "fingerprint."
-                )
         return Wishes(
             driver=str(given["driver"]),
             branch=int(branch),
@@ -93,5 +85,5 @@ class Wishes:
             imex_nodes=tuple(map(str, given["imex_nodes"] or ())),
             repository_url=str(given["repository_url"] or ""),
             repository_key_url=str(given["repository_key_url"] or ""),
-            repository_fingerprints=fingerprints,
+            repository_fingerprints=fingerprints("cuda", given),
         )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_versions import VERSION
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.releases import numbers, release_of
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.releases import numbers, release_of, rocm_release_of
 
 
 def engine_problems(
@@ -17,13 +17,14 @@ def engine_problems(
     python: str,
     disk_mib: int,
     missing_packages: Sequence[str] = (),
+    variant: str = "cuda",
 ) -> list[str]:
     """Return a sentence for each reason why vLLM releases cannot be installed.
 
     ``host`` is what host_info returned for the path ``root`` (folder of all releases), for the marks in ``releases`` (a
     mapping from version to the file that marks it as whole) and for the interpreter ``python``. One release takes
-    ``disk_mib``. ``missing_packages`` are packages of the distribution that are not there and cannot be installed. A
-    release that is there needs nothing more.
+    ``disk_mib``, and ``variant`` is the build (cuda, rocm, cpu). ``missing_packages`` are packages of the distribution
+    that are not there and cannot be installed. A release that is there needs nothing more.
     """
     found = [
         f"The vLLM version {version!r} is not a version. Write one such as '0.33.0', in quotes, in engine_version."
@@ -33,7 +34,7 @@ def engine_problems(
     wanted = [version for version, mark in releases.items() if not host["paths"][mark]["exists"]]
     if found or not wanted:
         return found
-    found.extend(_python_problems(host["python"], python, wanted))
+    found.extend(_python_problems(host["python"], python, wanted, variant))
     free, needed = host["paths"][root]["free_mib"], disk_mib * len(wanted)
     if free < needed:
         what = "The vLLM release takes" if len(wanted) == 1 else f"The vLLM releases {', '.join(wanted)} take"
@@ -49,13 +50,14 @@ def engine_problems(
     return found
 
 
-def _python_problems(found: Mapping[str, Any], python: str, versions: Sequence[str]) -> list[str]:
+def _python_problems(found: Mapping[str, Any], python: str, versions: Sequence[str], variant: str) -> list[str]:
     for version in versions:
-        release = release_of(version)
+        release = rocm_release_of(version) if variant == "rocm" else release_of(version)
         if release is None:
             continue
         least, below = release.python
-        wanted = f"a Python from {least} to below {below}"
+        # Wheels for ROCm are of one Python.
+        wanted = f"Python {least}" if variant == "rocm" else f"a Python from {least} to below {below}"
         if found["problem"]:
             return [f"vLLM cannot be installed: {found['problem']}. Install {wanted} and name it in engine_python."]
         if not numbers(least) <= numbers(found["version"])[:2] < numbers(below):

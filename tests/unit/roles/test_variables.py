@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import pytest
 import yaml
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.driver_wishes import Wishes
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rocm_wishes import RocmWishes
 
 from tests.unit.samples import CHECKOUT
 from tests.unit.templating import load_trusted, render
 
 ROLES = sorted(CHECKOUT.glob("roles/*"), key=lambda path: path.name)
 # Options that a role has no default for: these are a person's to write.
-WITHOUT_DEFAULT = {"layout": {"vllm_calibration", "vllm_models"}}
+WITHOUT_DEFAULT = {
+    "layout": {"vllm_calibration", "vllm_models"},
+    "repository_key": {"repository_key_url", "repository_key_path", "repository_key_fingerprints"},
+}
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -101,19 +106,19 @@ def test_what_roles_share_is_written_once(role: str, variable: str, follows: str
 
 
 def test_hosts_are_checked_for_the_release_that_is_installed() -> None:
-    defaults = load_trusted(CHECKOUT / "roles/cuda/defaults/main.yml")
     variants = load_trusted(CHECKOUT / "roles/engine/vars/main.yml")["__engine_variants"]
-    assert render("{{ cuda_engine_version }}", defaults) == variants["cuda"]["version"]
-    assert render("{{ cuda_engine_version }}", {**defaults, "engine_version": "0.32.0"}) == "0.32.0"
+    for role in ("cuda", "rocm"):
+        defaults = load_trusted(CHECKOUT / f"roles/{role}/defaults/main.yml")
+        assert render(f"{{{{ {role}_engine_version }}}}", defaults) == variants[role]["version"]
+        assert render(f"{{{{ {role}_engine_version }}}}", {**defaults, "engine_version": "0.32.0"}) == "0.32.0"
 
 
-def test_the_filter_of_the_role_cuda_gets_every_wish() -> None:
+@pytest.mark.parametrize(("role", "read"), [("cuda", Wishes.read), ("rocm", RocmWishes.read)])
+def test_the_filter_of_a_drivers_role_gets_every_wish(role: str, read: Callable[[Any], object]) -> None:
     """Each name is the variable's without its prefix, and a wish that is not passed on would not be noticed."""
-    wishes = load_trusted(CHECKOUT / "roles/cuda/vars/main.yml")["__cuda_wishes"]
-    defaults = load(CHECKOUT / "roles/cuda/defaults/main.yml")
-    assert all(f"cuda_{name}" in defaults and str(value) == f"{{{{ cuda_{name} }}}}" for name, value in wishes.items())
-    Wishes.read(
-        render(
-            "{{ __cuda_wishes }}", {**load_trusted(CHECKOUT / "roles/cuda/defaults/main.yml"), "__cuda_wishes": wishes}
-        )
-    )
+    wishes = load_trusted(CHECKOUT / f"roles/{role}/vars/main.yml")[f"__{role}_wishes"]
+    defaults = load_trusted(CHECKOUT / f"roles/{role}/defaults/main.yml")
+    for name, value in wishes.items():
+        assert f"{role}_{name}" in defaults
+        assert str(value) == f"{{{{ {role}_{name} }}}}"
+    read(render("{{ wishes }}", {**defaults, "wishes": wishes}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,3 +16,9 @@ def run(module: Any, capsys: pytest.CaptureFixture[str], **arguments: Any) -> di
         module.main()
     result: dict[str, Any] = json.loads(capsys.readouterr().out)
     return result
+
+
+def script(folder: Path, name: str, output: str) -> None:
+    """A program in a folder that prints what it was given, in the words of printf."""
+    (folder / name).write_text(f"#!/bin/sh\nprintf '{output}'\n")
+    (folder / name).chmod(0o755)

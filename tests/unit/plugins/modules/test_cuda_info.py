@@ -8,16 +8,11 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.modules import cuda_info
 
-from tests.unit.plugins.modules.running import run
+from tests.unit.plugins.modules.running import run, script
 
 Capture = pytest.CaptureFixture[str]
 DPKG = "nvidia-driver-cuda\\t580.105.08-1\\thold\\tinstalled\\t1763942400\\n"
 RPM = "nvidia-driver-cuda\\t3:580.105.08-1.el9\\t1763942400\\nnvidia-fabricmanager\\t0:580.95.05-1\\t7\\n"
-
-
-def script(folder: Path, name: str, output: str) -> None:
-    (folder / name).write_text(f"#!/bin/sh\nprintf '{output}'\n")
-    (folder / name).chmod(0o755)
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ def test_nothing_is_held_where_nothing_shall_be() -> None:
 )
 def test_headers_follow_the_kernel(kernel: str, more: list[str]) -> None:
     debian = driver_sources.DISTRIBUTIONS["debian-12"]
-    assert driver_sources.headers(debian, kernel) == [f"linux-headers-{kernel}", *more]
+    assert driver_sources.headers(debian.headers, debian.name, kernel) == [f"linux-headers-{kernel}", *more]
 
 
 def test_every_distribution_is_in_the_table_of_the_docs() -> None:
