@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from conftest import INSTALLED, boots, driver, role, version
+from conftest import INSTALLED, driver, role
 from testinfra.host import Host
+
+from tests.driver_nodes import boots, counts, version
 
 NEXT = "590.48.01"
 
@@ -28,9 +30,9 @@ def test_the_fabric_manager_is_of_the_drivers_version_and_runs(nodes: list[Host]
 
 def test_a_second_run_and_a_check_change_nothing() -> None:
     again = role()
-    assert (again.code, again.counts("changed")) == (0, [0, 0]), again.output
+    assert (again.code, counts(again, "changed")) == (0, [0, 0]), again.output
     checked = role("--check", "--diff")
-    assert (checked.code, checked.counts("changed")) == (0, [0, 0]), checked.output
+    assert (checked.code, counts(checked, "changed")) == (0, [0, 0]), checked.output
 
 
 def test_held_packages_survive_an_upgrade(nodes: list[Host]) -> None:
@@ -55,8 +57,8 @@ def test_a_fabric_manager_of_another_version_is_refused_or_mended(nodes: list[Ho
 
     refused = role(cuda_driver="keep", cuda_driver_version="")
     assert refused.code != 0
-    assert refused.counts("failed") == [1, 1]
-    assert refused.counts("changed") == [0, 0]
+    assert counts(refused, "failed") == [1, 1]
+    assert counts(refused, "changed") == [0, 0]
     assert f"nvidia-fabricmanager is 580.105.08 and the driver {INSTALLED}" in refused.text
     assert "error 802" in refused.text
 
@@ -107,7 +109,7 @@ def test_the_next_run_with_leave_makes_it_good(nodes: list[Host]) -> None:
         assert node.service("nvidia-fabricmanager").is_running
         assert "<state>Completed</state>" in node.check_output("nvidia-smi -q -x")
     again = role(cuda_driver_branch="590", cuda_driver_version="")
-    assert (again.code, again.counts("changed")) == (0, [0, 0]), again.output
+    assert (again.code, counts(again, "changed")) == (0, [0, 0]), again.output
 
 
 def test_the_gate_refuses_a_release_that_the_driver_cannot_run(nodes: list[Host]) -> None:

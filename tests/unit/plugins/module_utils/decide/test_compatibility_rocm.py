@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import compatibility_rocm, releases
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.facts import build_facts
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.recorded import read_recording
 
 from tests.unit.rocm_samples import gpus, host
+from tests.unit.samples import CHECKOUT
 
 MI300 = gpus("gfx942", "gfx942")
 
@@ -74,6 +77,12 @@ def test_what_runs(gpu: dict[str, Any], facts: dict[str, Any], more: dict[str, A
 def test_what_is_refused(gpu: dict[str, Any], facts: dict[str, Any], more: dict[str, Any], words: list[str]) -> None:
     (sentence,) = said(gpu, facts, **more)
     assert [word for word in words if word not in sentence] == []
+
+
+def test_a_host_as_amd_smi_describes_it_passes_the_gate() -> None:
+    found = build_facts(read_recording(str(CHECKOUT / "tests/unit/fixtures/hosts/mi300x")), "recorded")
+    instances = [{"name": "a", "devices": [0, 1, 2, 3]}]
+    assert said(found, host("30.30.3", "7.2.3"), instances=instances) == []
 
 
 def test_the_table_is_in_order_and_of_one_python() -> None:

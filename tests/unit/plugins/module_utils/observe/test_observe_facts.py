@@ -58,6 +58,17 @@ NO_DRIVER = "NVIDIA-SMI has failed because it couldn't communicate with the NVID
 MODULE_LOADED = {"/proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.105.08\n"}
 
 
+def test_eight_mi300x_on_xgmi() -> None:
+    facts = recorded("mi300x")
+    assert (facts["state"], facts["accelerator"], facts["message"]) == ("ready", "rocm", "8 AMD GPUs ready.")
+    assert facts["driver_version"] == "6.16.13"
+    assert facts["link_groups"] == [[0, 1, 2, 3, 4, 5, 6, 7]]
+    assert [device["numa_node"] for device in facts["devices"]] == [0] * 4 + [1] * 4
+    assert {(device["gfx"], device["memory_total_mib"]) for device in facts["devices"]} == {("gfx942", 196592)}
+    assert {gpu["vendor"] for gpu in facts["pci_gpus"]} == {"amd"}
+    assert facts["warnings"] == []
+
+
 def test_eight_h100_behind_nvswitch() -> None:
     facts = recorded("h100-nvswitch")
     assert (facts["state"], facts["accelerator"], facts["message"]) == (
