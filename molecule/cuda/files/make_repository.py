@@ -72,6 +72,16 @@ def packages_of(version: str) -> list[Package]:
                 f"{units}/nvidia-fabricmanager.service": service("/usr/bin/nv-fabricmanager", after=MODULE),
             },
         ),
+        Package(
+            "nvidia-imex",
+            full,
+            files={
+                "etc/nvidia-imex/config.cfg": "",
+                f"{units}/nvidia-imex.service": service(
+                    "/bin/sh -c 'test -s /etc/nvidia-imex/nodes_config.cfg && exec sleep infinity'", after=MODULE
+                ),
+            },
+        ),
     ]
 
 

@@ -70,6 +70,17 @@ def test_a_fabric_manager_of_another_version_is_refused_or_mended(nodes: list[Ho
         assert boots(node) == 2
 
 
+def test_a_fabric_that_is_not_complete_is_a_plain_failure(nodes: list[Host]) -> None:
+    """nvidia-smi looks fine there, and CUDA would fail with error 802."""
+    for node in nodes:
+        node.check_output("systemctl stop nvidia-fabricmanager")
+    refused = role(cuda_driver="keep", cuda_driver_version="")
+    assert (counts(refused, "failed"), counts(refused, "changed")) == ([1, 1], [0, 0])
+    assert "The NVLink fabric is not ready (GPU 0: In Progress" in refused.text
+    mended = role()
+    assert (mended.code, counts(mended, "changed")) == (0, [1, 1]), mended.output
+
+
 def test_a_foreign_key_is_refused_before_anything_is_written(nodes: list[Host]) -> None:
     for node in nodes:
         node.check_output("mv /etc/apt/keyrings/gpufleet-nvidia.asc /root/key")
@@ -109,6 +120,19 @@ def test_the_next_run_with_leave_makes_it_good(nodes: list[Host]) -> None:
         assert node.service("nvidia-fabricmanager").is_running
         assert "<state>Completed</state>" in node.check_output("nvidia-smi -q -x")
     again = role(cuda_driver_branch="590", cuda_driver_version="")
+    assert (again.code, counts(again, "changed")) == (0, [0, 0]), again.output
+
+
+def test_hosts_of_one_nvlink_domain_run_imex_in_the_drivers_version(nodes: list[Host]) -> None:
+    wanted = {"cuda_driver_branch": "590", "cuda_driver_version": "", "cuda_imex_nodes": ["10.0.0.1", "10.0.0.2"]}
+    done = role(**wanted)
+    assert done.code == 0, done.output
+    for node in nodes:
+        assert version(node, "nvidia-imex") == f"{NEXT}-1 hold"
+        assert node.file("/etc/nvidia-imex/nodes_config.cfg").content_string == "10.0.0.1\n10.0.0.2\n"
+        assert node.service("nvidia-imex").is_running
+        assert node.service("nvidia-imex").is_enabled
+    again = role(**wanted)
     assert (again.code, counts(again, "changed")) == (0, [0, 0]), again.output
 
 
