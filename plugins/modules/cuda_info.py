@@ -97,66 +97,14 @@ cuda_facts:
       sample: 81920
 """
 
-import os
-import platform
-import shutil
-from pathlib import Path
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import host_software, hostfiles
-
-
-def text_of(path: str) -> str:
-    """The text of a file, empty where there is none."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
-def installed(module: AnsibleModule) -> dict[str, dict[str, Any]]:
-    """Ask the package manager of the host."""
-    if module.get_bin_path("dpkg-query"):
-        argv = ["dpkg-query", "--show", "--showformat", host_software.DPKG_FORMAT]
-        return host_software.parse_dpkg(module.run_command(argv)[1])
-    if module.get_bin_path("rpm"):
-        argv = ["rpm", "--query", "--all", "--queryformat", host_software.RPM_FORMAT]
-        return host_software.parse_rpm(module.run_command(argv)[1])
-    return {}
-
-
-def facts(module: AnsibleModule) -> dict[str, Any]:
-    """Everything, as the documentation says it."""
-    packages = installed(module)
-    driver = host_software.driver_package(packages)
-    fabric_manager = host_software.fabric_manager_package(packages)
-    files = hostfiles.read_host()["files"]
-    library, version = platform.libc_ver()
-    return {
-        "distribution": host_software.os_release(text_of("/etc/os-release")),
-        "machine": platform.machine(),
-        "kernel": platform.release(),
-        "glibc": version if library == "glibc" else None,
-        "packages": packages,
-        "installed_driver": host_software.upstream(packages[driver]["version"]) if driver else None,
-        "driver_installed_at": packages[driver]["installed_at"] if driver else None,
-        "fabric_manager": host_software.upstream(packages[fabric_manager]["version"]) if fabric_manager else None,
-        "started_at": host_software.started_at(
-            text_of("/proc/stat"), text_of("/proc/1/stat"), os.sysconf("SC_CLK_TCK")
-        ),
-        "secure_boot": host_software.secure_boot(
-            next((text for path, text in files.items() if "/efivars/SecureBoot-" in path), None)
-        ),
-        "nouveau": any(line.startswith("nouveau ") for line in files.get("/proc/modules", "").splitlines()),
-        "free_mib": min(shutil.disk_usage(path).free for path in ("/usr", "/var")) // 1024**2,
-    }
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import software
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    module.exit_json(changed=False, cuda_facts=facts(module))
+    module.exit_json(changed=False, cuda_facts=software.read())
 
 
 if __name__ == "__main__":
