@@ -45,7 +45,10 @@ def test_a_python_that_will_not_do(version: str) -> None:
 
 
 def test_wheels_for_rocm_are_of_one_python() -> None:
-    host = {"paths": {ROOT: {"exists": False, "free_mib": 9}, "m": {"exists": False}}, "python": {"problem": None}}
+    host: dict[str, Any] = {
+        "paths": {ROOT: {"exists": False, "free_mib": 9}, "m": {"exists": False}},
+        "python": {"problem": None},
+    }
     for version, said in (("3.12.3", []), ("3.11.2", 1), ("3.13.5", 1)):
         host["python"]["version"] = version
         found = preflight.engine_problems(host, ROOT, {"0.31.0": "m"}, PYTHON, 1, variant="rocm")
