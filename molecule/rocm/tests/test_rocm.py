@@ -27,8 +27,16 @@ def test_nothing_but_amds_packages_is_held(nodes: list[Host]) -> None:
     for node in nodes:
         held = node.check_output("apt-mark showhold").split()
         assert sorted(held) == sorted(
-            ["amdgpu-dkms", "amd-smi-lib", "hip-runtime-amd", "hsa-amd-aqlprofile"]
-            + ["rocm-core", "rocm-libs", "rocminfo", "rocprofiler-sdk"]
+            [
+                "amdgpu-dkms",
+                "amd-smi-lib",
+                "hip-runtime-amd",
+                "hsa-amd-aqlprofile",
+                "rocm-core",
+                "rocm-libs",
+                "rocminfo",
+                "rocprofiler-sdk",
+            ]
         )
 
 
