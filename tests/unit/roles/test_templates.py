@@ -354,6 +354,12 @@ def test_the_release_that_will_be_current_counts_in_check_mode_too() -> None:
     assert render("{{ __serve_release }}", variables) == "releases/0.34.0-cuda"
 
 
+@pytest.mark.parametrize(("accelerator", "groups"), [("rocm", ["render", "video"]), ("cuda", []), ("cpu", [])])
+def test_the_service_belongs_to_the_groups_of_amds_device_files(accelerator: str, groups: list[str]) -> None:
+    variables = variables_of("serve", layout_gpu_facts={"accelerator": accelerator})
+    assert render("{{ serve_groups }}", variables) == groups
+
+
 def test_every_variant_is_covered() -> None:
     assert set(variables_of("engine")["__engine_variants"]) == {"cuda", "rocm", "cpu"}
 
