@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fields import (
@@ -125,6 +125,22 @@ def instances(models: Sequence[Mapping[str, Any]], model_root: str) -> list[Inst
         values.setdefault("model", f"{model_root}/{entry['name']}")
         result.append(Instance(**values))
     return result
+
+
+def wanted(
+    models: Sequence[Mapping[str, Any]],
+    model_root: str,
+    engine_version: str | None,
+    corrections: tuple[Measured, ...],
+) -> list[Instance]:
+    """Turn a checked ``vllm_models`` list into instances that know their release and the corrections that hold here.
+
+    ``engine_version`` is the release of those that name none.
+    """
+    return [
+        replace(one, engine_version=one.engine_version or engine_version, corrections=corrections)
+        for one in instances(models, model_root)
+    ]
 
 
 def arguments(instance: Instance) -> dict[str, Any]:

@@ -20,6 +20,8 @@ PROPERTIES = (
     "InvocationID",
     "ExecMainStatus",
     "ExecMainStartTimestampMonotonic",
+    "UnitFileState",
+    "NeedDaemonReload",
 )
 # Written by the role serve into the environment of the service: what it was started from.
 DIGEST = "GPUFLEET_DIGEST"
