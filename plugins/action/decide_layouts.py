@@ -54,4 +54,4 @@ class ActionModule(ActionBase):
             return {**result, "failed": True, "msg": "\n".join(refused)}
         display.display(table.table({"hosts": {host: {"gpu_facts": given["gpu_facts"], "instances": decided}}}))
         files = {name: found.get("files") or [] for name, found in given["model_facts"].items()}
-        return {**result, "ansible_facts": {"layout_instances": decided, "layout_model_files": files}}
+        return {**result, "layouts": decided, "model_files": files}

@@ -10,7 +10,7 @@ short_description: Decides how each vLLM instance of a host is run, and shows it
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
-  - What P(gpufleet.vllm.parallel_layout#filter) decides, set as facts and shown as P(gpufleet.vllm.plan_table#filter)
+  - What P(gpufleet.vllm.parallel_layout#filter) decides, shown as P(gpufleet.vllm.plan_table#filter)
     does, in one task on the control node. Fails with a sentence for each instance that cannot run.
 options:
   models:
@@ -65,8 +65,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-ansible_facts:
-  description: C(layout_instances), the layouts, and C(layout_model_files), the files of each hub model.
+layouts:
+  description: The layouts, in the order of O(models).
+  returned: always
+  type: list
+  elements: dict
+model_files:
+  description: By the name of the instance, the files of its hub model.
   returned: always
   type: dict
 """
