@@ -104,7 +104,10 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import softw
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    module.exit_json(changed=False, cuda_facts=software.read())
+    module.exit_json(
+        changed=False,
+        cuda_facts=software.cuda_facts(module.get_bin_path, lambda argv: str(module.run_command(argv)[1])),
+    )
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         gpu_facts=found,
-        cuda_facts=software.read(),
+        cuda_facts=software.cuda_facts(module.get_bin_path, lambda argv: str(module.run_command(argv)[1])),
         models={folder: model_facts(folder) for folder in wanted["models"]},
         trees={folder: places.tree(Path(folder)) for folder in wanted["trees"]},
         paths={name: places.path_facts(name) for name in engine_paths(Path(wanted["engine_root"]))},

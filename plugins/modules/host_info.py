@@ -90,10 +90,10 @@ instances:
       restarts: 0
       digest: 1f0c4ad5
 users:
-  description: By name, home and shell of the user. Null where there is none.
+  description: By name, home, shell and further groups of the user. Null where there is none.
   returned: always
   type: dict
-  sample: {"vllm": {"home": "/var/lib/vllm", "shell": "/usr/sbin/nologin"}}
+  sample: {"vllm": {"home": "/var/lib/vllm", "shell": "/usr/sbin/nologin", "groups": []}}
 unit_installed:
   description: Whether systemd knows the unit template. Null when no instances were asked for.
   returned: always

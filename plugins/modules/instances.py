@@ -13,6 +13,8 @@ description:
   - Writes the unit template C(vllm@.service) and, for each instance, C(/etc/vllm/<name>.yaml), C(/etc/vllm/<name>.env),
     the link to its release, and drop-ins of its unit. Then enables and starts what does not run, and restarts what was
     started from something else than its digest says, one instance after the other, in the order of the list.
+  - An instance that shares GPUs with others (C(start_after) of its layout) is started when those have answered a
+    request, because vLLM measures the free memory while it starts.
   - An instance that runs from what it should is not touched. Instances that are not in the list are left alone.
   - All of a host in one call, since each call counts over many hosts.
   - The files are templates of the calling role, rendered as M(ansible.builtin.template) renders them, those of an
@@ -55,6 +57,10 @@ options:
     description: Variable that says where the link C(<root>/instances/<name>) leads.
     type: str
     required: true
+  start_timeout:
+    description: Seconds to wait for an instance that another one is started after.
+    type: int
+    default: 3600
   unit_text:
     description: Text of the unit template, from the action plugin.
     type: str
@@ -87,6 +93,19 @@ options:
         description: Texts of its drop-ins. Null for one that is taken away.
         type: dict
         default: {}
+      host:
+        description: Address that its server listens on.
+        type: str
+        default: 127.0.0.1
+      port:
+        description: Port that its server listens on.
+        type: int
+        required: true
+      start_after:
+        description: Instances that have to answer before it is started.
+        type: list
+        elements: str
+        default: []
 attributes:
   check_mode:
     description: Says what would be written, started and restarted.
@@ -134,6 +153,11 @@ restarted:
   type: list
   elements: str
   sample: [llama-70b]
+waiting:
+  description: Instances that are not started yet, with the one that has to answer first. The action plugin waits.
+  returned: always
+  type: dict
+  sample: {}
 """
 
 from pathlib import Path
@@ -143,10 +167,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.written import Writer
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client
 
 SETTINGS = Path("/etc/vllm")
 UNITS = Path("/etc/systemd/system")
 RUNNING = ("active", "activating", "reloading")
+HEALTH_SECONDS = 5
+WAITS = "waits for "
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "root": {"type": "path", "required": True},
@@ -158,6 +185,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "environment": {"type": "str", "required": True},
     "drop_ins": {"type": "dict", "default": {}},
     "release_var": {"type": "str", "required": True},
+    "start_timeout": {"type": "int", "default": 3600},
     "unit_text": {"type": "str"},
     "files": {
         "type": "list",
@@ -169,6 +197,9 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
             "settings": {"type": "str", "required": True},
             "environment": {"type": "str", "required": True},
             "drop_ins": {"type": "dict", "default": {}},
+            "host": {"type": "str", "default": "127.0.0.1"},
+            "port": {"type": "int", "required": True},
+            "start_after": {"type": "list", "elements": "str", "default": []},
         },
     },
 }
@@ -203,6 +234,8 @@ class Units:
 
     def __init__(self, module: AnsibleModule, instances: list[dict[str, Any]]) -> None:
         self.module = module
+        self.instances = {one["name"]: one for one in instances}
+        self.touched: set[str] = set()
         self.found = systemd.show([unit_of(one["name"]) for one in instances]) if instances else {}
 
     def properties(self, name: str) -> dict[str, str]:
@@ -224,8 +257,23 @@ class Units:
         if wanted or any(one.get("NeedDaemonReload") == "yes" for one in self.found.values()):
             self.systemctl("daemon-reload")
 
+    def first(self, one: dict[str, Any]) -> str | None:
+        """Name of an instance that has to answer before this one is started; None when it need not wait."""
+        for name in one["start_after"]:
+            other = self.instances.get(name)
+            if other is None or self.module.check_mode:
+                continue
+            runs = systemd.instance_state(self.properties(name))["active_state"] in RUNNING
+            server = client.Server(client.probe_address(other["host"]), other["port"], HEALTH_SECONDS)
+            if name in self.touched or (runs and not client.healthy(server)):
+                return str(name)
+        return None
+
     def run(self, one: dict[str, Any]) -> tuple[str, bool]:
-        """Enable and start or restart one instance; returns what was done, and whether it was enabled."""
+        """Enable and start or restart one instance; returns what was done, and whether it was enabled.
+
+        What was done is the name of another one, after :data:`WAITS`, where that has to answer first.
+        """
         unit, properties = unit_of(one["name"]), self.properties(one["name"])
         enabled = properties.get("UnitFileState") != "enabled"
         if enabled:
@@ -234,6 +282,10 @@ class Units:
         runs = state["active_state"] in RUNNING
         if runs and state["digest"] == one["digest"]:
             return "", enabled
+        self.touched.add(one["name"])
+        first = self.first(one)
+        if first is not None:
+            return WAITS + first, enabled
         if state["active_state"] == "failed":
             # systemd gave up on it
             self.systemctl("reset-failed", unit)
@@ -250,6 +302,7 @@ def main() -> None:
     instances = module.params["files"]
     writer = Writer(module.check_mode)
     done: dict[str, list[str]] = {"": [], "started": [], "restarted": []}
+    waiting: dict[str, str] = {}
     changed = False
     try:
         units = Units(module, instances)
@@ -257,8 +310,11 @@ def main() -> None:
         units.reload(writer.touched(UNITS))
         for one in instances:
             what, enabled = units.run(one)
-            done[what].append(one["name"])
             changed = changed or bool(what) or enabled
+            if what.startswith(WAITS):
+                waiting[one["name"]] = what[len(WAITS) :]
+            else:
+                done[what].append(one["name"])
     except GpufleetError as error:
         module.fail_json(msg=str(error), written=writer.changed)
     except OSError as error:
@@ -271,6 +327,7 @@ def main() -> None:
         written=writer.changed,
         started=done["started"],
         restarted=done["restarted"],
+        waiting=waiting,
         diff=writer.diffs,
     )
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterable
 from pathlib import Path
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of, write_atomically
@@ -83,8 +82,3 @@ class Writer:
     def touched(self, folder: Path) -> bool:
         """Tell whether something in a folder was changed."""
         return any(Path(path).is_relative_to(folder) for path in self.changed)
-
-
-def emptied(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders that are there and hold nothing."""
-    return [folder for folder in folders if folder.is_dir() and not any(folder.iterdir())]

@@ -16,6 +16,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_prob
     DEFAULT_MASTER_PORT,
     DEFAULT_PORT,
     SECRET_NAME,
+    absent,
     argument_name,
     problems,
 )
@@ -27,6 +28,7 @@ __all__ = (
     "RESERVED_ARGUMENTS",
     "SECRET_NAME",
     "Instance",
+    "absent",
     "argument_name",
     "arguments",
     "instances",
@@ -46,6 +48,7 @@ class Instance:
 
     name: str
     model: str
+    state: str = "present"
     model_source: str | None = None
     revision: str = "main"
     gpus: str | int | tuple[int, ...] = "auto"
@@ -112,10 +115,13 @@ def instances(models: Sequence[Mapping[str, Any]], model_root: str) -> list[Inst
     """Turn a checked ``vllm_models`` list into instances.
 
     ``model_root`` is the folder on the host below which a copied model goes when the entry names no path.
-    Call :func:`problems` first; an entry that it objects to gives an undefined result here.
+    An entry with ``state: absent`` gives none. Call :func:`problems` first; an entry that it objects to gives an
+    undefined result here.
     """
     result = []
     for entry in models:
+        if absent(entry):
+            continue
         values: dict[str, Any] = {
             key: None if value == "auto" and key not in AUTO_IS_A_VALUE else value for key, value in entry.items()
         }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import hashlib
 import os
 import pwd
@@ -67,10 +68,11 @@ def tree(folder: Path) -> dict[str, list[int]]:
     return dict(sorted(found.items()))
 
 
-def user_facts(name: str) -> dict[str, str] | None:
-    """Return home and shell of a user; None where there is none."""
+def user_facts(name: str) -> dict[str, Any] | None:
+    """Return home, shell and further groups of a user; None where there is none."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:
         return None
-    return {"home": entry.pw_dir, "shell": entry.pw_shell}
+    groups = sorted(group.gr_name for group in grp.getgrall() if name in group.gr_mem)
+    return {"home": entry.pw_dir, "shell": entry.pw_shell, "groups": groups}

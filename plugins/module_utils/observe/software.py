@@ -3,28 +3,18 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import host_software, installed
 
-SECONDS = 60
 
+def cuda_facts(find: Callable[[str], str | None], run: Callable[[list[str]], str]) -> dict[str, Any]:
+    """Everything, as the documentation of the module cuda_info says it.
 
-def _output(argv: Sequence[str]) -> str:
-    """What a program printed, empty where it does not run."""
-    try:
-        done = subprocess.run(argv, capture_output=True, timeout=SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.decode(errors="replace")
-
-
-def read() -> dict[str, Any]:
-    """Everything, as the documentation of the module cuda_info says it."""
-    packages = installed.packages(shutil.which, _output, host_software.is_nvidia)
+    ``find`` looks for a program, ``run`` returns what one prints.
+    """
+    packages = installed.packages(find, run, host_software.is_nvidia)
     driver = host_software.driver_package(packages)
     fabric_manager = host_software.fabric_manager_package(packages)
     found, files = installed.system()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client
 from ansible_collections.gpufleet.vllm.plugins.modules import instances
 
 from tests.unit.plugins.modules.running import run
@@ -46,6 +47,7 @@ class Host:
         return text.splitlines()
 
     def run(self, *names: str, **more: Any) -> dict[str, Any]:
+        after = more.pop("after", {})
         files = [
             {
                 "name": name,
@@ -53,6 +55,8 @@ class Host:
                 "release": "../current",
                 "settings": "a: 1\n",
                 "environment": "GPUFLEET_DIGEST=d1\n",
+                "port": 1,
+                "start_after": after.get(name, []),
                 "drop_ins": {"hf_token.conf": more.pop("drop_in", None)},
             }
             for name in names
@@ -126,3 +130,30 @@ def test_a_unit_that_does_not_start_is_said(host: Host) -> None:
     assert found["msg"] == (
         "systemctl restart vllm@a.service failed: no. Look into its journal: journalctl -u vllm@a.service."
     )
+
+
+def test_instances_on_one_gpu_are_started_when_the_other_answers(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering: set[int] = set()
+    monkeypatch.setattr(client, "healthy", lambda server: server.port in answering)
+    after = {"b": ["a"], "c": ["b"]}
+    host.units(a=("inactive", 0, "enabled"), b=("inactive", 0, "enabled"), c=("inactive", 0, "enabled"))
+    found = host.run("a", "b", "c", after=after)
+    assert (found["started"], found["waiting"]) == (["a"], {"b": "a", "c": "b"})
+    # it runs, and loads
+    host.units(a=("active", 7, "enabled"), b=("inactive", 0, "enabled"), c=("inactive", 0, "enabled"))
+    found = host.run("a", "b", "c", after=after)
+    assert (found["started"], found["waiting"]) == ([], {"b": "a", "c": "b"})
+    answering.add(1)
+    found = host.run("a", "b", "c", after=after)
+    assert (found["started"], found["waiting"]) == (["b"], {"c": "b"})
+    # what runs as it should waits for nobody
+    answering.clear()
+    host.units(a=("activating", 0, "enabled"), b=("active", 7, "enabled"))
+    found = host.run("a", "b", after=after)
+    assert (found["restarted"], found["waiting"]) == (["a"], {})
+
+
+def test_check_mode_does_not_wait(host: Host) -> None:
+    host.units(a=("inactive", 0, "enabled"), b=("inactive", 0, "enabled"))
+    found = host.run("a", "b", after={"b": ["a"]}, _ansible_check_mode=True)
+    assert (found["started"], found["waiting"]) == (["a", "b"], {})
