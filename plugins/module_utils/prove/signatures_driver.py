@@ -40,7 +40,8 @@ SIGNATURES = (
         title="CUDA error 802: the NVLink fabric is not ready",
         severity=FAIL,
         patterns=(r"[Ee]rror 802\b", r"CUDA error: system not yet initialized"),
-        cause="This host has NVSwitch and its fabric manager does not run, so that CUDA cannot start although nvidia-smi "
+        cause="This host has NVSwitch and its fabric manager does not run, so that CUDA cannot start although "
+        "nvidia-smi "
         "looks fine.",
         remedies=(
             "Run deploy.yml with cuda_driver: nvidia, or install nvidia-fabricmanager of exactly the driver's version.",
@@ -52,7 +53,8 @@ SIGNATURES = (
             "aws-samples/aws-deep-learning-ami-ubuntu-dcv-desktop#33",
             "MiniMax-AI/MiniMax-M2.5#9",
         ),
-        sample="RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before calling "
+        sample="RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before "
+        "calling "
         "NumCudaDevices() that might have already set an error? Error 802: system not yet initialized",
         explains=("no_cuda_device", "device_unknown"),
     ),
@@ -72,8 +74,10 @@ SIGNATURES = (
             "Remove a second driver or a cuda-compat package (ldconfig -p | grep libcuda).",
         ),
         sources=("vllm-project/vllm#15335",),
-        sample="RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before calling "
-        "NumCudaDevices() that might have already set an error? Error 803: system has unsupported display driver / cuda "
+        sample="RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before "
+        "calling "
+        "NumCudaDevices() that might have already set an error? Error 803: system has unsupported display driver / "
+        "cuda "
         "driver combination",
         explains=("no_cuda_device", "device_unknown"),
     ),
@@ -83,7 +87,8 @@ SIGNATURES = (
         title="CUDA error 804: a driver too old, and a card that cannot bridge it",
         severity=FAIL,
         patterns=(r"[Ee]rror 804\b", r"forward compatibility was attempted on non supported HW"),
-        cause="The engine's CUDA is newer than the driver, and the compatibility package only works on data centre cards.",
+        cause="The engine's CUDA is newer than the driver, and the compatibility package only works on data centre "
+        "cards.",
         remedies=(
             "Install a driver of the engine's CUDA (580 or newer for CUDA 13): role cuda, cuda_driver: nvidia.",
             "Remove cuda-compat from the library path (VLLM_ENABLE_CUDA_COMPATIBILITY) where the driver is new enough.",
@@ -91,7 +96,8 @@ SIGNATURES = (
         ),
         sources=("vllm-project/vllm#4940", "vllm-project/vllm#5283", "gpustack/gpustack#1540"),
         sample="ERROR 03-26 05:25:01 engine.py:389] Unexpected error from cudaGetDeviceCount(). Did you run some cuda "
-        "functions before calling NumCudaDevices() that might have already set an error? Error 804: forward compatibility "
+        "functions before calling NumCudaDevices() that might have already set an error? Error 804: forward "
+        "compatibility "
         "was attempted on non supported HW",
         explains=("no_cuda_device", "device_unknown", "driver_too_old"),
     ),
@@ -112,7 +118,8 @@ SIGNATURES = (
             "Use an older engine_version.",
         ),
         sources=("torch/cuda/__init__.py", "vLLM envs.py:97", "dstackai/dstack#4007"),
-        sample="RuntimeError: The NVIDIA driver on your system is too old (found version 12040). Please update your GPU "
+        sample="RuntimeError: The NVIDIA driver on your system is too old (found version 12040). Please update your "
+        "GPU "
         "driver by downloading and installing a new version from the URL: http://www.nvidia.com/Download/index.aspx",
         explains=("no_cuda_device", "device_unknown"),
     ),
@@ -165,7 +172,8 @@ SIGNATURES = (
             "Leave dtype out: auto takes what the GPU can.",
         ),
         sources=("platforms/cuda.py:638", "config/model.py:2398", "vllm-project/vllm#1157", "volcengine/verl#2594"),
-        sample="ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your Tesla T4 GPU "
+        sample="ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your Tesla T4 "
+        "GPU "
         "has compute capability 7.5. You can use float16 instead by explicitly setting the `dtype` flag in CLI, for "
         "example: --dtype=half.",
     ),
@@ -185,7 +193,8 @@ SIGNATURES = (
             "Serve from a newer GPU (FP8 from 8.9, NVFP4 natively from 10.0).",
         ),
         sources=("config/vllm.py:925",),
-        sample="ValueError: The quantization method modelopt is not supported for the current GPU. Minimum capability: 80. "
+        sample="ValueError: The quantization method modelopt is not supported for the current GPU. Minimum capability: "
+        "80. "
         "Current capability: 75.",
     ),
     Signature(
@@ -222,7 +231,8 @@ SIGNATURES = (
             "Install the variant that fits the host: engine_variant cuda, rocm or cpu.",
         ),
         sources=("config/device.py:56", "platforms/__init__.py:174"),
-        sample="RuntimeError: Failed to infer device type, please set the environment variable `VLLM_LOGGING_LEVEL=DEBUG` "
+        sample="RuntimeError: Failed to infer device type, please set the environment variable "
+        "`VLLM_LOGGING_LEVEL=DEBUG` "
         "to turn on verbose logging to help debug the issue.",
     ),
     Signature(
@@ -231,7 +241,8 @@ SIGNATURES = (
         title="A GPU program failed while it ran",
         severity=FAIL,
         patterns=(
-            r"CUDA error: (?P<what>an illegal memory access was encountered|unspecified launch failure|device-side assert "
+            r"CUDA error: (?P<what>an illegal memory access was encountered|unspecified launch failure|device-side "
+            r"assert "
             r"triggered|misaligned address|an illegal instruction was encountered)",
         ),
         cause="A kernel failed ({what}): a fault of the engine's code for this model, or of the GPU.",
@@ -241,7 +252,8 @@ SIGNATURES = (
             "Use another engine_version.",
         ),
         sources=("CUDA errors 700, 719, 710", XID_SOURCE),
-        sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1512] torch.AcceleratorError: CUDA error: an illegal "
+        sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1512] torch.AcceleratorError: CUDA error: an "
+        "illegal "
         "memory access was encountered",
     ),
     Signature(
@@ -283,10 +295,12 @@ SIGNATURES = (
         FAIL,
         "GPU {gpu} met an error of its memory that it could not correct (Xid {xid}).",
         (
-            "Restart the engine after Xid 94 (contained); drain the host and reset the GPU (nvidia-smi -r) after 48 and 95.",
+            "Restart the engine after Xid 94 (contained); drain the host and reset the GPU (nvidia-smi -r) after 48 "
+            "and 95.",
             "See nvidia-smi -q -d ROW_REMAPPER: a failed remapping means replacing the GPU.",
         ),
-        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:83:00): 95, pid=2231, name=VLLM::Worker_TP, Uncontained: LTC "
+        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:83:00): 95, pid=2231, name=VLLM::Worker_TP, Uncontained: "
+        "LTC "
         "TAG (0x2,0x0). RST: Yes, D-RST: No",
     ),
     xid(
@@ -296,7 +310,8 @@ SIGNATURES = (
         WARN,
         "GPU {gpu} has taken a row of memory out of use (Xid {xid}; 64 is a repair that failed).",
         ("Reset the GPU when the host can be drained (nvidia-smi -r).", "After 64 have the GPU replaced."),
-        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:83:00): 63, pid=2231, Row Remapper: New row (0x000a) marked for "
+        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:83:00): 63, pid=2231, Row Remapper: New row (0x000a) marked "
+        "for "
         "remapping, reset gpu to activate.",
     ),
     xid(
@@ -307,9 +322,11 @@ SIGNATURES = (
         "A link of GPU {gpu} has errors (Xid {xid}).",
         (
             "See nvidia-smi nvlink -e and -s for the link.",
-            "Reset the GPUs, with the fabric manager on NVSwitch hosts; reseat the bridge or the baseboard if it comes again.",
+            "Reset the GPUs, with the fabric manager on NVSwitch hosts; reseat the bridge or the baseboard if it comes "
+            "again.",
         ),
-        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:4f:00): 74, pid=3311, NVLink: fatal error detected on link 7(0x0, "
+        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:4f:00): 74, pid=3311, NVLink: fatal error detected on link "
+        "7(0x0, "
         "0x0, 0x10000, 0x0, 0x0, 0x0, 0x0)",
     ),
     xid(
@@ -320,9 +337,11 @@ SIGNATURES = (
         "GPU {gpu} does not answer the driver (Xid {xid}, GSP).",
         (
             "Reset the GPU or reboot the host.",
-            "Update the driver; if it comes again, turn the GSP firmware off on data centre cards (NVreg_EnableGpuFirmware=0).",
+            "Update the driver; if it comes again, turn the GSP firmware off on data centre cards "
+            "(NVreg_EnableGpuFirmware=0).",
         ),
-        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:0f:00): 119, pid=2231, name=VLLM::Worker_TP, Timeout after 6s of "
+        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:0f:00): 119, pid=2231, name=VLLM::Worker_TP, Timeout after "
+        "6s of "
         "waiting for RPC response from GPU0 GSP! Expected function 76 (GSP_RM_CONTROL) (0x20802a02 0x8).",
     ),
     xid(
@@ -335,7 +354,8 @@ SIGNATURES = (
             "See which instance died at that time, and the fault that its journal tells of.",
             "If it happens to different programs on the same GPU, let the GPU be tested (dcgmi diag -r 3).",
         ),
-        "Sep 30 07:50:11 gpu01 kernel: NVRM: Xid (PCI:0000:00:06): 31, pid=79749, name=exe, Ch 0000000a, intr 00000000. MMU "
+        "Sep 30 07:50:11 gpu01 kernel: NVRM: Xid (PCI:0000:00:06): 31, pid=79749, name=exe, Ch 0000000a, intr "
+        "00000000. MMU "
         "Fault: ENGINE GRAPHICS GPC2 GPCCLIENT_T1_7 faulted @ 0x2b57_b3000000.",
     ),
     Signature(
@@ -356,7 +376,8 @@ SIGNATURES = (
             "Sign the module, or switch secure boot off.",
         ),
         sources=("NVIDIA open-gpu-kernel-modules",),
-        sample="Nov 12 17:59:27 gpu01 kernel: NVRM: API mismatch: the client has the version 580.105.08, but this kernel "
+        sample="Nov 12 17:59:27 gpu01 kernel: NVRM: API mismatch: the client has the version 580.105.08, but this "
+        "kernel "
         "module has the version 580.95.05.",
         where=KERNEL,
     ),

@@ -88,7 +88,8 @@ SIGNATURES = (
         cause="A kernel that is not prebuilt has to be compiled, and there is no CUDA toolkit.",
         remedies=(
             "Run 'vllm download-kernels' with the release's Python.",
-            "Install the toolkit of the driver's CUDA (cuda_toolkit), or choose another attention-backend in extra_args.",
+            "Install the toolkit of the driver's CUDA (cuda_toolkit), or choose another attention-backend in "
+            "extra_args.",
         ),
         sources=("flashinfer/jit", "utils/flashinfer.py:143"),
         sample="RuntimeError: Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist",
@@ -114,12 +115,14 @@ SIGNATURES = (
         title="The service may not write or read a file",
         severity=FAIL,
         patterns=(
-            r"(?:PermissionError|OSError): \[Errno (?:13|30)\] (?:Permission denied|Read-only file system):? '?(?P<path>[^']*)'?",
+            r"(?:PermissionError|OSError): \[Errno (?:13|30)\] (?:Permission denied|Read-only file system):? "
+            r"'?(?P<path>[^']*)'?",
         ),
         cause="{path} is closed to the service's user, or outside of what the unit may write (ProtectSystem=strict).",
         remedies=(
             "Let the user vllm read the model: the folders above it too.",
-            "Let caches lie in /var/cache/vllm/<name>, where the unit puts HOME and XDG_CACHE_HOME; take other paths out of "
+            "Let caches lie in /var/cache/vllm/<name>, where the unit puts HOME and XDG_CACHE_HOME; take other paths "
+            "out of "
             "environment.",
         ),
         sources=("errno 13, 30",),
@@ -135,7 +138,8 @@ SIGNATURES = (
             r"ModuleNotFoundError: No module named '(?P<what>[^']+)'",
             r"ImportError: (?P<what>.*undefined symbol.*)",
         ),
-        cause="{what} cannot be loaded: the release is not whole, was changed by hand, or lacks a package of the system.",
+        cause="{what} cannot be loaded: the release is not whole, was changed by hand, or lacks a package of the "
+        "system.",
         remedies=(
             "Run deploy.yml again: a release that is not whole is made anew.",
             "Install the package of the system that has the library (libnuma1, libgomp1).",
@@ -181,7 +185,8 @@ SIGNATURES = (
             "A disk that was moved to another machine cannot be decrypted there: write the token anew.",
         ),
         sources=("systemd.exec(5)",),
-        sample="vllm@chat.service: Failed at step CREDENTIALS spawning /opt/vllm/instances/chat/bin/vllm: No such file or "
+        sample="vllm@chat.service: Failed at step CREDENTIALS spawning /opt/vllm/instances/chat/bin/vllm: No such file "
+        "or "
         "directory\nvllm@chat.service: Main process exited, code=exited, status=243/CREDENTIALS",
     ),
     Signature(
@@ -193,7 +198,8 @@ SIGNATURES = (
         cause="{path} does not exist: the link of the instance points to a release that was removed.",
         remedies=("Run deploy.yml again: it installs the release and sets the link.",),
         sources=("systemd.exec(5)",),
-        sample="vllm@chat.service: Failed to locate executable /opt/vllm/instances/chat/bin/vllm: No such file or directory\n"
+        sample="vllm@chat.service: Failed to locate executable /opt/vllm/instances/chat/bin/vllm: No such file or "
+        "directory\n"
         "vllm@chat.service: Main process exited, code=exited, status=203/EXEC",
     ),
     Signature(
@@ -279,7 +285,8 @@ SIGNATURES = (
         ),
         generic=True,
         sources=("v1/engine/core_client.py",),
-        sample="(APIServer pid=801) ERROR 11-23 20:31:07 [core_client.py:605] Engine core proc EngineCore died unexpectedly, "
+        sample="(APIServer pid=801) ERROR 11-23 20:31:07 [core_client.py:605] Engine core proc EngineCore died "
+        "unexpectedly, "
         "shutting down client.",
         explains=("engine_died_serving",),
     ),
@@ -298,7 +305,8 @@ SIGNATURES = (
         generic=True,
         sources=("v1/engine/core.py:1512", "vllm-project/vllm#48966"),
         sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1512] EngineCore encountered a fatal error.\n"
-        "(APIServer pid=801) vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace "
+        "(APIServer pid=801) vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack "
+        "trace "
         "(above) for the root cause.",
     ),
     Signature(
@@ -307,7 +315,8 @@ SIGNATURES = (
         title="The engine was killed",
         severity=FAIL,
         patterns=(r"code=(?:killed|dumped), status=(?P<signal>\d+/\w+)",),
-        cause="Signal {signal} ended the main process; 9/KILL comes from the kernel (memory) or a person, 11/SEGV is a crash.",
+        cause="Signal {signal} ended the main process; 9/KILL comes from the kernel (memory) or a person, 11/SEGV is a "
+        "crash.",
         remedies=(
             "Look at the kernel's log at that time.",
             "See who may have killed it (journalctl, sudo's log).",

@@ -112,7 +112,8 @@ SIGNATURES = (
         patterns=(
             r"tensor_parallel_size=(?P<size>\d+) is bigger than a reserved number of GPUs \((?P<gpus>\d+) GPUs?\)",
         ),
-        cause="tensor_parallel_size {size} is more than the {gpus} GPUs of a host, so every layer waits for the network.",
+        cause="tensor_parallel_size {size} is more than the {gpus} GPUs of a host, so every layer waits for the "
+        "network.",
         remedies=(
             "Set tensor_parallel_size to the GPUs of one host and pipeline_parallel_size to the number of hosts.",
         ),
@@ -133,7 +134,8 @@ SIGNATURES = (
             "Name GPUs of one kind in gpus: in a group of several kinds the smallest and the oldest decide.",
         ),
         sources=("platforms/cuda.py:990",),
-        sample="WARNING 08-02 17:20:15 [cuda.py:437] Detected different devices in the system: NVIDIA GeForce RTX 3090, "
+        sample="WARNING 08-02 17:20:15 [cuda.py:437] Detected different devices in the system: NVIDIA GeForce RTX "
+        "3090, "
         "NVIDIA GeForce RTX 3060. Please make sure to set `CUDA_DEVICE_ORDER=PCI_BUS_ID` to avoid unexpected behavior.",
     ),
     Signature(
@@ -145,7 +147,8 @@ SIGNATURES = (
         cause="vLLM's code for this model knows no stages (SupportsPP).",
         remedies=("Use tensor_parallel_size in place of pipeline_parallel_size.",),
         sources=("config/model.py:1569",),
-        sample="NotImplementedError: Pipeline parallelism is not supported for this model. Supported models implement the "
+        sample="NotImplementedError: Pipeline parallelism is not supported for this model. Supported models implement "
+        "the "
         "`SupportsPP` interface.",
     ),
     Signature(
@@ -160,7 +163,8 @@ SIGNATURES = (
             "Lower tensor_parallel_size.",
         ),
         sources=("utils/ompmultiprocessing.py:219",),
-        sample="ValueError: Not enough allowed NUMA nodes to bind threads of 2 local CPUWorkers. Allowed NUMA nodes are "
+        sample="ValueError: Not enough allowed NUMA nodes to bind threads of 2 local CPUWorkers. Allowed NUMA nodes "
+        "are "
         "[0]. Please try to bind threads manually or decrease DP/TP/PP.",
     ),
     Signature(

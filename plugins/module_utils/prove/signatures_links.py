@@ -9,7 +9,8 @@ AREA = "Links between ranks"
 P2P = (
     "Run the role nccl_check on the instance: it measures the links with P2P on and off and says which it is.",
     "Turn off ACS (BIOS, or setpci ECAP_ACS+6.w=0000 on the bridges) and the IOMMU's translation (iommu=pt).",
-    "Set NCCL_P2P_DISABLE: '1' in environment and disable-custom-all-reduce: true in extra_args, and live with the loss.",
+    "Set NCCL_P2P_DISABLE: '1' in environment and disable-custom-all-reduce: true in extra_args, and live with the "
+    "loss.",
 )
 SIGNATURES = (
     Signature(
@@ -28,7 +29,8 @@ SIGNATURES = (
         cause="The ranks share buffers in /dev/shm, and it has no room for them ({wanted} wanted, {free} free).",
         remedies=(
             "Remove what dead engines left there (ls /dev/shm; files named nccl-* and psm_*), when no engine runs.",
-            "Make it larger: mount -o remount,size=8G /dev/shm, and in /etc/fstab; 160 MiB for each engine, 240 MiB for "
+            "Make it larger: mount -o remount,size=8G /dev/shm, and in /etc/fstab; 160 MiB for each engine, 240 MiB "
+            "for "
             "each rank and NCCL's part have to fit.",
             "In a container give --shm-size 8g, or --ipc=host.",
         ),
@@ -58,7 +60,8 @@ SIGNATURES = (
         cause="The ranks wait for one another and one of them does not come ({operation}): P2P between the GPUs is "
         "broken, a rank died, or hosts cannot talk.",
         remedies=(
-            "Look at what other ranks printed before, and at the kernel's log for Xid: a rank that died first is the cause.",
+            "Look at what other ranks printed before, and at the kernel's log for Xid: a rank that died first is the "
+            "cause.",
             *P2P,
             "Over several hosts open all TCP ports between them, and name network_interface.",
             "Where a host only loads its weights more slowly, raise distributed-timeout-seconds in extra_args.",
@@ -70,7 +73,8 @@ SIGNATURES = (
             "NVIDIA/nccl#2079",
             "vllm-project/vllm#51513",
         ),
-        sample="[rank1]:[E1218 20:27:21.433063423 ProcessGroupNCCL.cpp:629] [Rank 1] Watchdog caught collective operation "
+        sample="[rank1]:[E1218 20:27:21.433063423 ProcessGroupNCCL.cpp:629] [Rank 1] Watchdog caught collective "
+        "operation "
         "timeout: WorkNCCL(SeqNum=1, OpType=ALLREDUCE, NumelIn=131072000, NumelOut=131072000, Timeout(ms)=600000) ran "
         "for 600081 milliseconds before timing out.",
     ),
@@ -87,7 +91,8 @@ SIGNATURES = (
             *P2P,
         ),
         sources=("v1/executor/multiproc_executor.py:442", "vllm-project/vllm#14025", "ROCm/vllm#390"),
-        sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1512] TimeoutError: RPC call to execute_model timed out.",
+        sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1512] TimeoutError: RPC call to execute_model timed "
+        "out.",
         explains=("rank_waits",),
     ),
     Signature(
@@ -102,7 +107,8 @@ SIGNATURES = (
             "If it comes again and again, a rank hangs: see the fault 'A collective operation timed out'.",
         ),
         sources=("distributed/device_communicators/shm_broadcast.py:109",),
-        sample="(EngineCore pid=812) INFO 11-23 20:33:07 [shm_broadcast.py:498] No available shared memory broadcast block "
+        sample="(EngineCore pid=812) INFO 11-23 20:33:07 [shm_broadcast.py:498] No available shared memory broadcast "
+        "block "
         "found in 60 seconds. This typically happens when some processes are hanging or doing some time-consuming work "
         "(e.g. compilation, weight/kv cache quantization).",
     ),
@@ -144,7 +150,8 @@ SIGNATURES = (
             "Correct network_interface and master_port; the role nccl_check says which of it is wrong.",
         ),
         sources=("torch TCPStore.cpp", "vLLM config/parallel.py:317"),
-        sample="torch.distributed.DistNetworkError: The client socket has timed out after 600000ms while trying to connect "
+        sample="torch.distributed.DistNetworkError: The client socket has timed out after 600000ms while trying to "
+        "connect "
         "to (10.0.0.11, 29501).",
     ),
     Signature(
@@ -161,7 +168,8 @@ SIGNATURES = (
         cause="NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME names an interface ({interface}) that this host does not have.",
         remedies=("Correct network_interface of the instance (ip -brief address lists them).",),
         sources=("gloo/transport/tcp/device.cc", "NCCL src/bootstrap.cc"),
-        sample="RuntimeError: [enforce fail at ../third_party/gloo/gloo/transport/tcp/device.cc:84] ifa != nullptr. Unable "
+        sample="RuntimeError: [enforce fail at ../third_party/gloo/gloo/transport/tcp/device.cc:84] ifa != nullptr. "
+        "Unable "
         "to find address for: eth7",
     ),
     Signature(
@@ -173,13 +181,15 @@ SIGNATURES = (
             r"Failed to bind NVLink SHARP \(NVLS\) Multicast memory",
             r"transport/nvls\.cc.*(?:CUDA|Cuda) failure",
         ),
-        cause="The fabric does not give NCCL multicast memory: the fabric manager was restarted, or is of another version.",
+        cause="The fabric does not give NCCL multicast memory: the fabric manager was restarted, or is of another "
+        "version.",
         remedies=(
             "Restart nvidia-fabricmanager with no engine running, then the engines.",
             "Set NCCL_NVLS_ENABLE: '0' in environment until that is done.",
         ),
         sources=("NCCL src/transport/nvls.cc",),
-        sample="gpu01:2311:2420 [3] transport/nvls.cc:259 NCCL WARN Failed to bind NVLink SHARP (NVLS) Multicast memory of "
+        sample="gpu01:2311:2420 [3] transport/nvls.cc:259 NCCL WARN Failed to bind NVLink SHARP (NVLS) Multicast "
+        "memory of "
         "size 2097152 : CUDA error 401 'the operation cannot be performed in the present state'",
     ),
     Signature(
@@ -196,7 +206,8 @@ SIGNATURES = (
         ),
         generic=True,
         sources=("torch ProcessGroupNCCL.cpp", "distributed/device_communicators/pynccl_wrapper.py"),
-        sample="(Worker_TP1 pid=815) ERROR 05-26 01:59:07 [multiproc_executor.py:871] RuntimeError: NCCL error: unhandled "
+        sample="(Worker_TP1 pid=815) ERROR 05-26 01:59:07 [multiproc_executor.py:871] RuntimeError: NCCL error: "
+        "unhandled "
         "system error (run with NCCL_DEBUG=INFO for details)",
     ),
     Signature(
@@ -205,7 +216,8 @@ SIGNATURES = (
         title="A request waited for a kernel to be compiled",
         severity=WARN,
         patterns=(r"(?P<backend>\w+) (?:kernel )?JIT compilation during inference: (?P<kernel>\S+)",),
-        cause="The first request of a shape had to wait while {backend} compiled {kernel}: the warm-up did not use that "
+        cause="The first request of a shape had to wait while {backend} compiled {kernel}: the warm-up did not use "
+        "that "
         "shape.",
         remedies=(
             "Run deploy.yml again after a restart, so that the role warmup sends its requests before users do.",
@@ -225,8 +237,10 @@ SIGNATURES = (
         cause="The release has no prebuilt FlashInfer kernels, so that a first start takes minutes longer.",
         remedies=("Run 'vllm download-kernels' with the release's Python.",),
         sources=("utils/flashinfer.py:143",),
-        sample="WARNING 11-23 20:31:07 [flashinfer.py:143] FlashInfer's precompiled kernels are missing or do not match "
-        "flashinfer-python 0.7.2.post1 (no cubins). FlashInfer then downloads and compiles kernels at startup, which can "
+        sample="WARNING 11-23 20:31:07 [flashinfer.py:143] FlashInfer's precompiled kernels are missing or do not "
+        "match "
+        "flashinfer-python 0.7.2.post1 (no cubins). FlashInfer then downloads and compiles kernels at startup, which "
+        "can "
         "take several minutes",
     ),
 )

@@ -24,14 +24,16 @@ SIGNATURES = (
         "(enough for {fits} tokens).",
         remedies=(
             "Lower max_model_len, to the estimated length that the line names or less (or write max_model_len: auto).",
-            "Raise gpu_memory_utilization (default 0.92), or kv_cache_memory_gib where that is set, if the GPU has room.",
+            "Raise gpu_memory_utilization (default 0.92), or kv_cache_memory_gib where that is set, if the GPU has "
+            "room.",
             "Set kv_cache_dtype: fp8, which halves it.",
             "Use a quantized version of the model, or more GPUs (tensor_parallel_size).",
             "With pipeline_parallel_size, give the fullest stage fewer layers (VLLM_PP_LAYER_PARTITION): the poorest "
             "rank decides.",
         ),
         sources=("v1/core/kv_cache_planning.py:50", "vllm-project/vllm#27508", "vllm-project/vllm#34076"),
-        sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1123] ValueError: To serve at least one request with "
+        sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1123] ValueError: To serve at least one request "
+        "with "
         "the model's max seq len (131072), (16.00 GiB KV cache is needed, which is larger than the available KV cache "
         "memory (9.31 GiB). Based on the available memory, the estimated maximum model length is 76272. Try increasing "
         "`gpu_memory_utilization` (which also controls CPU memory on the CPU backend) or decreasing `max_model_len` "
@@ -77,7 +79,8 @@ SIGNATURES = (
             "the memory (GB10, GH200), the default is too high.",
         ),
         sources=("v1/worker/utils.py:757", "vllm-project/vllm#20305", "vllm-project/vllm#46307"),
-        sample="(Worker_TP1 pid=815) ERROR 04-02 11:05:44 [multiproc_executor.py:871] ValueError: Free memory on device "
+        sample="(Worker_TP1 pid=815) ERROR 04-02 11:05:44 [multiproc_executor.py:871] ValueError: Free memory on "
+        "device "
         "cuda:1 (60.85/79.19 GiB) on startup is less than desired GPU memory utilization (0.95, 75.23 GiB). Decrease "
         "GPU memory utilization or reduce GPU memory used by other processes.",
         explains=("gpu_out_of_memory",),
@@ -107,14 +110,16 @@ SIGNATURES = (
         patterns=(
             r"CUDA out of memory occurred when warming up (?:sampler|pooler).*?with (?P<requests>\d+) dummy requests",
         ),
-        cause="The buffers of {requests} requests at once do not fit beside the KV cache: gpu_memory_utilization leaves "
+        cause="The buffers of {requests} requests at once do not fit beside the KV cache: gpu_memory_utilization "
+        "leaves "
         "too little outside of it.",
         remedies=(
             "Lower max_num_seqs.",
             "Lower gpu_memory_utilization (0.90 where 0.95 failed).",
         ),
         sources=("v1/worker/gpu_model_runner.py:5990", "openai/gpt-oss-20b at 0.95 on H100, vLLM 0.19"),
-        sample="(EngineCore pid=812) ERROR 04-02 12:20:11 [core.py:1108] RuntimeError: CUDA out of memory occurred when "
+        sample="(EngineCore pid=812) ERROR 04-02 12:20:11 [core.py:1108] RuntimeError: CUDA out of memory occurred "
+        "when "
         "warming up sampler with 1024 dummy requests. Please try lowering `max_num_seqs` or `gpu_memory_utilization` "
         "when initializing the engine.",
         explains=("gpu_out_of_memory",),
@@ -135,7 +140,8 @@ SIGNATURES = (
             "See who else holds memory of the GPU (nvidia-smi) and stop that.",
             "Lower max_num_batched_tokens, and max_model_len where it is long: both make the largest step smaller.",
             "Lower gpu_memory_utilization, if it happened after the KV cache was allocated: graphs and NCCL need room.",
-            "Use a quantized version of the model, or more GPUs with tensor_parallel_size; data parallelism repeats the "
+            "Use a quantized version of the model, or more GPUs with tensor_parallel_size; data parallelism repeats "
+            "the "
             "attention weights, and the last stage of a pipeline holds the head.",
         ),
         sources=("torch.OutOfMemoryError", "vllm-project/vllm#36861", "LMCache/LMCache#2521", "gpustack/gpustack#1249"),
@@ -221,7 +227,8 @@ SIGNATURES = (
         ),
         cause="The host, or the unit's memory limit, had no memory left, and the kernel killed a process of the engine.",
         remedies=(
-            "See what the kernel's log says (journalctl -k | grep -i 'out of memory'): a limit of the unit (MemoryMax) or "
+            "See what the kernel's log says (journalctl -k | grep -i 'out of memory'): a limit of the unit (MemoryMax) "
+            "or "
             "the whole host.",
             "Raise or remove MemoryMax of the unit, where that is the limit.",
             "Lower kv_cache_memory_gib on CPUs, cpu_offload_gb and swap of the KV cache on GPUs.",
@@ -245,7 +252,8 @@ SIGNATURES = (
             "Add a replica.",
         ),
         sources=("vLLM before 0.9; later the counter vllm:num_preemptions_total",),
-        sample="WARNING 05-09 00:49:33 scheduler.py:1057] Sequence group 0 is preempted by PreemptionMode.RECOMPUTE mode "
+        sample="WARNING 05-09 00:49:33 scheduler.py:1057] Sequence group 0 is preempted by PreemptionMode.RECOMPUTE "
+        "mode "
         "because there is not enough KV cache space.",
     ),
 )

@@ -13,14 +13,16 @@ SIGNATURES = (
         title="The token may not read gated models",
         severity=FAIL,
         patterns=(r"Please enable access to public gated repositories in your fine-grained token settings",),
-        cause="The token is valid, and the licence may be accepted, but this fine-grained token lacks the permission for "
+        cause="The token is valid, and the licence may be accepted, but this fine-grained token lacks the permission "
+        "for "
         "gated repositories.",
         remedies=(
             "Enable 'Read access to contents of all public gated repos you can access' on the token.",
             "Or make a token of type read, set it as vllm_hf_token, and run deploy.yml again.",
         ),
         sources=("google/gemma-3-27b-it, vLLM 0.19",),
-        sample="huggingface_hub.errors.HfHubHTTPError: 403 Forbidden: Please enable access to public gated repositories in "
+        sample="huggingface_hub.errors.HfHubHTTPError: 403 Forbidden: Please enable access to public gated "
+        "repositories in "
         "your fine-grained token settings to view this repository.",
         explains=("gated_model", "hub_refuses"),
     ),
@@ -45,8 +47,10 @@ SIGNATURES = (
         ),
         sources=("huggingface/inference-benchmarker#12", "vllm-project/vllm#8331", "McGill-NLP/llm2vec#36"),
         sample="huggingface_hub.errors.GatedRepoError: 401 Client Error. (Request ID: Root=1-66e0f1a2)\n"
-        "Cannot access gated repo for url https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct/resolve/main/config.json.\n"
-        "Access to model meta-llama/Llama-3.1-8B-Instruct is restricted. You must have access to it and be authenticated "
+        "Cannot access gated repo for url "
+        "https://huggingface.co/meta-llama/Llama-3.1-8B-Instruct/resolve/main/config.json.\n"
+        "Access to model meta-llama/Llama-3.1-8B-Instruct is restricted. You must have access to it and be "
+        "authenticated "
         "to access it. Please log in.",
         explains=("model_not_found", "hub_refuses", "model_files_missing"),
     ),
@@ -91,7 +95,8 @@ SIGNATURES = (
             "Over an instance that has to fetch by itself, see route and proxy, or set layout_hub_endpoint to a mirror.",
         ),
         sources=("huggingface_hub/errors.py", "vLLM engine/arg_utils.py:933"),
-        sample="huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder for the "
+        sample="huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder for "
+        "the "
         "specified revision on the local disk and outgoing traffic has been disabled. To enable repo look-ups and "
         "downloads online, pass 'local_files_only=False' as input.",
         explains=("model_files_missing",),
@@ -145,7 +150,8 @@ SIGNATURES = (
             "Use another version of the model (a GGUF or bitsandbytes file needs a plugin of vLLM).",
         ),
         sources=("model_executor/models/registry.py:1178",),
-        sample="  Value error, Model architectures ['FooForCausalLM'] are not supported for now. Supported architectures: "
+        sample="  Value error, Model architectures ['FooForCausalLM'] are not supported for now. Supported "
+        "architectures: "
         "dict_keys(['AfmoeForCausalLM', 'ApertusForCausalLM'])",
     ),
     Signature(
@@ -154,14 +160,16 @@ SIGNATURES = (
         title="quantization is not that of the model",
         severity=FAIL,
         patterns=(
-            r"Quantization method specified in the model config \((?P<has>[\w-]+)\) does not match the quantization method "
+            r"Quantization method specified in the model config \((?P<has>[\w-]+)\) does not match the quantization "
+            r"method "
             r"specified in the `quantization` argument \((?P<asked>[\w-]+)\)",
             r"Unknown quantization method: (?P<asked>\S+)\.",
         ),
         cause="The model is {has}, and quantization says {asked}.",
         remedies=("Leave quantization out: vLLM finds out by itself.",),
         sources=("config/model.py:1446",),
-        sample="  Value error, Quantization method specified in the model config (gptq) does not match the quantization "
+        sample="  Value error, Quantization method specified in the model config (gptq) does not match the "
+        "quantization "
         "method specified in the `quantization` argument (awq).",
     ),
     Signature(
@@ -175,7 +183,8 @@ SIGNATURES = (
             r"version https://git-lfs\.github\.com",
             r"UnpicklingError",
         ),
-        cause="A safetensors file does not hold what its header says: a copy that was cut short, a full disk, or a pointer "
+        cause="A safetensors file does not hold what its header says: a copy that was cut short, a full disk, or a "
+        "pointer "
         "of git-lfs in its place.",
         remedies=(
             "Compare the sizes of the files with those of the hub or of the source.",
@@ -183,7 +192,8 @@ SIGNATURES = (
             "See whether the disk is full or has errors (the kernel's log).",
         ),
         sources=("safetensors/src/tensor.rs",),
-        sample="(Worker pid=815) ERROR 11-23 20:31:07 [multiproc_executor.py:871] safetensors_rust.SafetensorError: Error "
+        sample="(Worker pid=815) ERROR 11-23 20:31:07 [multiproc_executor.py:871] safetensors_rust.SafetensorError: "
+        "Error "
         "while deserializing header: incomplete metadata, file not fully covered",
     ),
     Signature(
@@ -201,13 +211,15 @@ SIGNATURES = (
         ),
         cause="{path} is not there, cannot be read by the service's user, or is not whole.",
         remedies=(
-            "See whether the path of model exists and holds config.json, the tokenizer and all safetensors files of its index.",
+            "See whether the path of model exists and holds config.json, the tokenizer and all safetensors files of "
+            "its index.",
             "Let the service's user read it (the unit runs as vllm, with ProtectHome=read-only).",
             "Run deploy.yml again: it fetches or copies what is missing.",
         ),
         sources=("transformers_utils/config.py:849", "model_executor/model_loader/default_loader.py:260"),
         sample="  Value error, Invalid repository ID or local directory specified: '/srv/models/llama'.\n"
-        "(Worker pid=815) ERROR 11-23 20:31:07 [multiproc_executor.py:871] RuntimeError: Cannot find any model weights with "
+        "(Worker pid=815) ERROR 11-23 20:31:07 [multiproc_executor.py:871] RuntimeError: Cannot find any model weights "
+        "with "
         "`/srv/models/llama`",
     ),
     Signature(
@@ -249,7 +261,8 @@ SIGNATURES = (
             "Ask /v1/completions in its place.",
         ),
         sources=("renderers/hf.py:798",),
-        sample="ValueError: As of transformers v4.44, default chat template is no longer allowed, so you must provide a chat "
+        sample="ValueError: As of transformers v4.44, default chat template is no longer allowed, so you must provide "
+        "a chat "
         "template if the tokenizer does not define one.",
     ),
 )

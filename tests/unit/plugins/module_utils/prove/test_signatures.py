@@ -124,7 +124,8 @@ def test_a_consequence_is_left_out() -> None:
 def test_the_cause_says_what_the_line_says() -> None:
     (match,) = signature.matches(TABLE, BY_ID["kv_cache_too_small"].sample.splitlines())
     assert match.cause == (
-        "One request of max_model_len 131072 needs 16.00 GiB of KV cache, and 9.31 GiB are left (enough for 76272 tokens)."
+        "One request of max_model_len 131072 needs 16.00 GiB of KV cache, and 9.31 GiB are left (enough for 76272 "
+        "tokens)."
     )
     assert match.remedies[0].startswith("Lower max_model_len")
 
