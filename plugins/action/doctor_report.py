@@ -48,5 +48,6 @@ class ActionModule(ActionBase):
         answer = {**result, "changed": changed, "summary": summary}
         if summary["fail"] or summary["lost"]:
             lost = f"; no answer from {', '.join(summary['lost'])}" if summary["lost"] else ""
-            return {**answer, "failed": True, "msg": f"{summary['fail']} failures were found{lost}; see the report above."}
+            said = f"{summary['fail']} failures were found{lost}; see the report above."
+            return {**answer, "failed": True, "msg": said}
         return answer

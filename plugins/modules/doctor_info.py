@@ -10,8 +10,8 @@ short_description: Gathers the evidence of a host that the doctor judges
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
-  - Looks at the GPUs as M(gpufleet.vllm.gpu_info) does, at the kernel's log, the disks, and at every instance of vLLM - its
-    unit, journal, settings, receipt, model, server. Changes nothing.
+  - Looks at the GPUs as M(gpufleet.vllm.gpu_info) does, at the kernel's log, the disks, and at every instance of vLLM -
+    its unit, journal, settings, receipt, model, server. Changes nothing.
   - M(gpufleet.vllm.doctor_report) judges it; the playbook C(gpufleet.vllm.doctor) does both.
   - Tokens, keys and passwords are taken out of what is returned.
 options:
@@ -25,8 +25,8 @@ options:
     default: true
   recorded:
     description:
-      - Folder that the playbook C(gpufleet.vllm.record) has written. It is read in place of the host, so the task is to be
-        delegated to the machine that the folder is on.
+      - Folder that the playbook C(gpufleet.vllm.record) has written. It is read in place of the host, so the task is to
+        be delegated to the machine that the folder is on.
     type: path
 attributes:
   action:

@@ -9,8 +9,8 @@ short_description: Says what is wrong with a fleet, why, and what to do
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
-  - Judges what M(gpufleet.vllm.doctor_info) registered on each host as C(doctor_info), and prints it by host, the worst
-    first, each with its evidence and its remedies. A host that could not be asked is a line of it.
+  - Judges what M(gpufleet.vllm.doctor_info) registered on each host as C(doctor_info), and prints it by host, the
+    worst first, each with its evidence and its remedies. A host that could not be asked is a line of it.
   - Fails when something is broken, or a host gave no answer. Warnings do not fail it.
 options:
   hosts:
@@ -23,8 +23,8 @@ options:
       - File on the control node that the verdicts are written to as JSON. A relative path begins in the folder that the
         command was started in.
       - It has C(schema_version), C(summary) and C(hosts), by host C(state) (V(reached), V(recorded), V(unreachable) or
-        V(unknown)), C(problem), the reason or null, C(instances) and C(verdicts), each with C(id), C(severity) (V(fail),
-        V(warn) or V(note)), C(instance), C(title), C(cause), C(evidence), C(remedies) and C(sources).
+        V(unknown)), C(problem), the reason or null, C(instances) and C(verdicts), each with C(id), C(severity)
+        (V(fail), V(warn) or V(note)), C(instance), C(title), C(cause), C(evidence), C(remedies) and C(sources).
     type: str
 attributes:
   action:

@@ -75,9 +75,7 @@ class _Found:
     cuda_version: str | None = None
 
 
-def build_facts(
-    outputs: Outputs, source: str = "live", own_pids: Collection[int] = frozenset()
-) -> dict[str, Any]:
+def build_facts(outputs: Outputs, source: str = "live", own_pids: Collection[int] = frozenset()) -> dict[str, Any]:
     """All facts of one host, in the shape that the module's documentation describes.
 
     ``source`` is how the outputs were had: live or recorded. Programs of ``own_pids`` may hold GPU memory.

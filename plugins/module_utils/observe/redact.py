@@ -30,11 +30,17 @@ _WORDS = re.compile(r"(?i)^(?:is|was|in|of|for|and|or|not|none|null|true|false|t
 def redacted(text: str) -> str:
     """Return a text without tokens, keys and passwords."""
     for pattern, replacement in _SECRETS:
-        text = pattern.sub(lambda match, new=replacement: _replaced(match, new), text)
+        text = pattern.sub(_Replacement(replacement), text)
     return text
 
 
-def _replaced(match: re.Match[str], replacement: str) -> str:
-    if match.re.groups >= 2 and _WORDS.match(match[2].strip("'\"")):
-        return match[0]
-    return match.expand(replacement)
+class _Replacement:
+    """Puts a text in place of a match, but for one that is prose."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __call__(self, match: re.Match[str]) -> str:
+        if match.re.groups >= 2 and _WORDS.match(match[2].strip("'\"")):
+            return match[0]
+        return match.expand(self.text)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import findings
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.checks_host import SHM
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import diagnose_instance, signature
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import TABLE
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.verdict import Verdict, in_order, of_check, of_match
@@ -94,7 +95,9 @@ def _behind(check: str, facts: Mapping[str, Any]) -> list[str]:
     if check == "driver":
         return [f"state {facts['state']}; driver {facts.get('driver_version')}"]
     if check == "p2p":
-        return [f"GPU {row}: {' '.join(str(cell) for cell in cells)}" for row, cells in enumerate(facts["p2p_matrix"] or [])]
+        return [
+            f"GPU {row}: {' '.join(str(cell) for cell in cells)}" for row, cells in enumerate(facts["p2p_matrix"] or [])
+        ]
     if check in ("iommu", "acs"):
         return [f"IOMMU translates: {facts['iommu']['translates']}; ACS redirects: {facts['iommu']['acs_redirects']}"]
     if check == "dev_shm":
@@ -112,7 +115,9 @@ def _surroundings(evidence: Mapping[str, Any]) -> list[Verdict]:
     found = [of_check("late", None, [what], what=what) for what in evidence["late"]]
     seen = set()
     for disk in evidence["disks"]:
-        small = disk["free_mib"] < min(FREE_MIB, disk["total_mib"] / 4) or disk["free_mib"] < disk["total_mib"] * FREE_SHARE
+        small = (
+            disk["free_mib"] < min(FREE_MIB, disk["total_mib"] / 4) or disk["free_mib"] < disk["total_mib"] * FREE_SHARE
+        )
         if small and disk.get("device") not in seen:
             seen.add(disk.get("device"))
             line = f"df {disk['path']}: {disk['free_mib']} of {disk['total_mib']} MiB free"
@@ -123,8 +128,8 @@ def _surroundings(evidence: Mapping[str, Any]) -> list[Verdict]:
             )
     shm = evidence.get("shm") or {}
     if shm.get("free_mib") is not None and evidence["instances"] and shm["free_mib"] < SHM_MIB:
-        line = f"df /dev/shm: {shm['free_mib']} of {shm['total_mib']} MiB free"
-        found.append(of_check("shm_almost_full", None, [line], free=shm["free_mib"], total=shm["total_mib"]))
+        line = f"df {SHM}: {shm['free_mib']} of {shm['total_mib']} MiB free"
+        found.append(of_check("shm_almost_full", None, [line], path=SHM, free=shm["free_mib"], total=shm["total_mib"]))
     if evidence["described"] and evidence["instances"] and not evidence["compiler"]:
         found.append(of_check("compiler_missing", None, ["no gcc, cc or clang in the service's PATH"]))
     offset = evidence.get("clock_offset_seconds")

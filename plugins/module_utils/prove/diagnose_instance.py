@@ -234,7 +234,9 @@ def _files(state: State) -> list[Verdict]:
         found.append(of_check("model_missing", name, [f"{model['path']}: not there"], path=model["path"]))
     if model.get("state") == "incomplete":
         missing = ", ".join(model["missing"][:4])
-        found.append(of_check("model_incomplete", name, [f"{model['path']}: {missing}"], path=model["path"], missing=missing))
+        found.append(
+            of_check("model_incomplete", name, [f"{model['path']}: {missing}"], path=model["path"], missing=missing)
+        )
     given = "hf_token.conf" in (state.unit.get("DropInPaths") or "")
     tokens = state.host.get("tokens") or []
     if given and not tokens:
@@ -282,12 +284,15 @@ def _gpus(state: State) -> list[Verdict]:
 def _uneven(state: State, devices: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     used = {one["index"]: one.get("memory_used_mib") for one in devices}
     busy = {one["index"]: one.get("utilization_percent") for one in devices}
-    lines = [f"GPU {one['index']}: {one.get('memory_used_mib')} MiB, {one.get('utilization_percent')} %" for one in devices]
+    lines = [
+        f"GPU {one['index']}: {one.get('memory_used_mib')} MiB, {one.get('utilization_percent')} %" for one in devices
+    ]
     amounts = [amount for amount in used.values() if amount]
     if len(amounts) == len(devices) and min(amounts) < max(amounts) * (1 - UNEVEN_SHARE):
         fullest = max(used, key=lambda index: used[index] or 0)
         what = (
-            f"Its GPUs hold between {min(amounts)} and {max(amounts)} MiB (GPU {fullest} the most); the fullest decides "
+            f"Its GPUs hold between {min(amounts)} and {max(amounts)} MiB (GPU {fullest} the most); the fullest "
+            "decides "
             "how much KV cache all of them get."
         )
         return [of_check("uneven_gpus", state.name, lines, what=what)]
@@ -309,4 +314,6 @@ def _sockets(state: State, devices: Sequence[Mapping[str, Any]], facts: Mapping[
         return []
     lines = [f"GPU {one['index']}: NUMA node {one['numa_node']}" for one in devices]
     gpus = ", ".join(str(one["index"]) for one in devices)
-    return [of_check("ranks_over_sockets", state.name, lines, gpus=gpus, nodes=", ".join(map(str, sorted(nodes, key=str))))]
+    return [
+        of_check("ranks_over_sockets", state.name, lines, gpus=gpus, nodes=", ".join(map(str, sorted(nodes, key=str))))
+    ]

@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def describe(units: Mapping[str, Mapping[str, str]], seconds: float, ask: bool) 
     return {
         "now": time.time(),
         "monotonic": time.clock_gettime(time.CLOCK_MONOTONIC),
-        "disks": [found for path in DISKS if (found := step(f"the disk of {path}", lambda path=path: _disk(path)))],
+        "disks": [found for path in DISKS if (found := step(f"the disk of {path}", partial(_disk, path)))],
         "compiler": next((found for one in COMPILERS if (found := shutil.which(one, path=SERVICE_PATH))), None),
         "tokens": [path for path in (credentials.ENCRYPTED, credentials.PLAIN) if Path(path).exists()],
         "instances": {
@@ -153,7 +154,9 @@ def _instance(
         "check": _check(name),
         "model": step(f"the model of {name}", lambda: _model(written), {"state": "unknown", "missing": []}),
         "listener": next(iter(step(f"port {port}", lambda: listeners([port]), [])), None),
-        "server": step(f"the server of {name}", lambda: _server(name, written, process, seconds, ask), None, 3 * seconds),
+        "server": step(
+            f"the server of {name}", lambda: _server(name, written, process, seconds, ask), None, 3 * seconds
+        ),
     }
 
 

@@ -248,7 +248,8 @@ SIGNATURES = (
         cause="A kernel failed ({what}): a fault of the engine's code for this model, or of the GPU.",
         remedies=(
             "Look for Xid in the kernel's log: 13 and 31 are the program's fault, others the GPU's.",
-            "Restart with enforce_eager: true, or another attention-backend in extra_args, to see whether it goes away.",
+            "Restart with enforce_eager: true, or another attention-backend in "
+            "extra_args, to see whether it goes away.",
             "Use another engine_version.",
         ),
         sources=("CUDA errors 700, 719, 710", XID_SOURCE),
@@ -267,7 +268,7 @@ SIGNATURES = (
         ),
         cause="The fabric manager is {own} and the loaded driver {driver}: it ends, and CUDA fails with error 802.",
         remedies=(
-            "Install nvidia-fabricmanager {driver}, exactly (role cuda does), or reboot if the driver was just updated.",
+            "Install nvidia-fabricmanager {driver}, exactly (role cuda does), or reboot if it was just updated.",
             "Hold both packages together (cuda_hold), so that updates do not part them again.",
         ),
         sources=("nvidia-fabricmanager's journal",),

@@ -167,7 +167,8 @@ SIGNATURES = (
         area=AREA,
         title="Too many open files",
         severity=FAIL,
-        patterns=(r"Too many open files",),
+        # vLLM itself warns of it, in backticks
+        patterns=(r"(?<!`)OSError: \[Errno 24\] Too many open files",),
         cause="Each connection is a file, and the limit is reached.",
         remedies=("See whether a drop-in lowers LimitNOFILE (systemctl cat); the unit allows 1048576.",),
         sources=("errno 24",),

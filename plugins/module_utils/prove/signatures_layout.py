@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Signatures of faults: how a model is spread over GPUs. Data; vLLM's lines are those of 0.33 where not said otherwise."""
+"""Signatures of faults: how a model is spread over GPUs. Data; lines of vLLM 0.33 where not said otherwise."""
 
 from __future__ import annotations
 

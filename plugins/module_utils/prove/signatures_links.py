@@ -16,7 +16,7 @@ SIGNATURES = (
     Signature(
         id="shm_too_small",
         area=AREA,
-        title="/dev/shm is too small",
+        title="/dev/shm is too small",  # noqa: S108 - a title
         severity=FAIL,
         patterns=(
             r"Insufficient space in /dev/shm for .+?: (?P<wanted>\d+ MiB) required, (?P<free>\d+ MiB) free",

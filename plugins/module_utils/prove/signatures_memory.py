@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Signatures of faults: memory of GPUs and of the host. Data; vLLM's lines are those of 0.33 where not said otherwise."""
+"""Signatures of faults: memory of GPUs and of the host. Data; lines of vLLM 0.33 where not said otherwise."""
 
 from __future__ import annotations
 
@@ -91,7 +91,8 @@ SIGNATURES = (
         title="The host has less memory free than the CPU engine wants",
         severity=FAIL,
         patterns=(
-            r"Available memory on node (?P<node>\S+) \((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\) on (?:startup|kv cache)",
+            r"Available memory on node (?P<node>\S+) "
+            r"\((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\) on (?:startup|kv cache)",
         ),
         cause="NUMA node {node} has {free} of {total} GiB free, less than the engine asks for.",
         remedies=(
@@ -225,7 +226,7 @@ SIGNATURES = (
             r"killed by the OOM killer",
             r"Failed with result 'oom-kill'",
         ),
-        cause="The host, or the unit's memory limit, had no memory left, and the kernel killed a process of the engine.",
+        cause="The host, or the unit's limit, had no memory left, and the kernel killed a process of the engine.",
         remedies=(
             "See what the kernel's log says (journalctl -k | grep -i 'out of memory'): a limit of the unit (MemoryMax) "
             "or "

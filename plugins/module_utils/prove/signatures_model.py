@@ -92,7 +92,8 @@ SIGNATURES = (
         remedies=(
             "Run deploy.yml: the role model fetches what is missing before the instance starts.",
             "See whether model_hub_cache and HF_HUB_CACHE of the unit name the same folder.",
-            "Over an instance that has to fetch by itself, see route and proxy, or set layout_hub_endpoint to a mirror.",
+            "Over an instance that has to fetch by itself, see route and proxy, or "
+            "set layout_hub_endpoint to a mirror.",
         ),
         sources=("huggingface_hub/errors.py", "vLLM engine/arg_utils.py:933"),
         sample="huggingface_hub.errors.LocalEntryNotFoundError: Cannot find an appropriate cached snapshot folder for "

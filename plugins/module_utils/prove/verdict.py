@@ -86,7 +86,8 @@ CHECKS: tuple[Check, ...] = (
         "engine_stalled",
         "The engine does not come up",
         FAIL,
-        "{unit} runs for {age} and does not answer, and has said nothing for {silence}: a rank hangs, most often in the "
+        "{unit} runs for {age} and does not answer, and has said nothing for {silence}: a rank hangs, most often in "
+        "the "
         "first exchange between GPUs.",
         (
             "See the last line (evidence): downloads and the compilation of a large model take minutes too.",
@@ -203,7 +204,8 @@ CHECKS: tuple[Check, ...] = (
         "no_token",
         "Online without a token",
         NOTE,
-        "{instance} may ask the hub (HF_HUB_OFFLINE=0) and has no token: gated models are refused to it, and limits are low.",
+        "{instance} may ask the hub (HF_HUB_OFFLINE=0) and has no token: gated models are refused to it, and limits "
+        "are low.",
         ("Set vllm_hf_token, if the model is gated.",),
     ),
     Check(
@@ -214,7 +216,8 @@ CHECKS: tuple[Check, ...] = (
         (
             "See whether another program holds memory of the fuller GPU (nvidia-smi).",
             "A GPU at 0 % while the others compute is a hang: see the fault 'A collective operation timed out'.",
-            "With pipeline_parallel_size give the stages the same work (VLLM_PP_LAYER_PARTITION); replicas get the same "
+            "With pipeline_parallel_size give the stages the same work (VLLM_PP_LAYER_PARTITION); replicas get the "
+            "same "
             "traffic from a gateway.",
             "Name GPUs of one kind and one NUMA node in gpus.",
         ),
@@ -232,15 +235,16 @@ CHECKS: tuple[Check, ...] = (
         WARN,
         "{path} has {free} MiB of {total} MiB left.",
         (
-            "Remove what is not needed: models and releases that no instance uses, the journal (journalctl --vacuum-size).",
+            "Remove what is not needed: models and releases that no instance uses, the journal (journalctl "
+            "--vacuum-size).",
             "Move model_hub_cache or engine_root to a larger disk.",
         ),
     ),
     Check(
         "shm_almost_full",
-        "/dev/shm is almost full",
+        "The shared memory is almost full",
         WARN,
-        "/dev/shm has {free} MiB of {total} MiB left; the next engine that starts may find no room.",
+        "{path} has {free} MiB of {total} MiB left; the next engine that starts may find no room.",
         (
             "Remove what dead engines left there (ls -l /dev/shm), when no engine runs.",
             "mount -o remount,size=8G /dev/shm.",

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import diagnose
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import diagnose, verdict
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signature import FAIL, NOTE, SEVERITIES, WARN
 
 SCHEMA_VERSION = 1
@@ -20,7 +20,7 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Judge the answers of the module doctor_info by host; hosts that gave none have a ``problem``."""
     gathered = {host: answer["evidence"] for host, answer in results.items() if _gathered(answer)}
     compared = diagnose.between(gathered)
-    hosts = {}
+    hosts: dict[str, dict[str, Any]] = {}
     for host, answer in results.items():
         if host not in gathered:
             said = " ".join(str((answer or {}).get("msg") or "it was not asked").split())
@@ -31,7 +31,7 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         hosts[host] = {
             "state": "reached" if found["source"] == "live" else "recorded",
             "problem": None,
-            "verdicts": diagnose.in_order([*diagnose.host(found), *compared[host]]),
+            "verdicts": verdict.in_order([*diagnose.host(found), *compared[host]]),
             "instances": [one["name"] for one in found["instances"]],
         }
     verdicts = [one for entry in hosts.values() for one in entry["verdicts"]]
