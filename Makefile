@@ -1,7 +1,7 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser molecule test accuracy bench sizing \
-	gpu-lab build clean
+	troubleshooting gpu-lab build clean
 
 PYTHON ?= python3
 MODEL ?=
@@ -68,6 +68,9 @@ gpu-lab: ## On a GPU machine: facts, links, predicted against actual (LAB_PYTHON
 
 sizing: venv ## docs/sizing.md from the planner
 	python tools/sizing.py
+
+troubleshooting: venv ## docs/troubleshooting.md from the tables of the doctor
+	python tools/troubleshooting.py
 
 build: venv ## The collection as a tar file, in build/
 	ansible-galaxy collection build --force --output-path build

@@ -8,7 +8,7 @@ import re
 REMOVED = "[removed]"
 _SECRETS = (
     # tokens of the Hugging Face hub and keys of common makers, wherever they stand
-    (re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{8,}"), REMOVED),
+    (re.compile(r"\b(?:hf|api_org)_(?=[A-Za-z0-9]*[A-Z0-9])[A-Za-z0-9]{8,}"), REMOVED),
     (re.compile(r"\bsk-[A-Za-z0-9_-]{8,}"), REMOVED),
     (re.compile(r"(?i)(authorization['\"]?\s*[:=]\s*['\"]?)(?:bearer|basic)?\s*[^\s'\",}]+"), rf"\1{REMOVED}"),
     (re.compile(r"(?i)\b(bearer\s+)[A-Za-z0-9._~+/=-]{4,}"), rf"\1{REMOVED}"),
@@ -24,7 +24,7 @@ _SECRETS = (
     (re.compile(r"(\w+://)[^\s/:@]+:[^\s/@]+@"), rf"\1{REMOVED}@"),
 )
 # Words that follow a key's name in prose and are no secret.
-_WORDS = re.compile(r"(?i)^(?:is|was|in|of|for|and|or|not|none|null|true|false|the|that|to|with)$")
+_WORDS = re.compile(r"(?i)^(?:is|was|in|of|no|for|and|or|not|none|null|true|false|the|that|to|with)$")
 
 
 def redacted(text: str) -> str:

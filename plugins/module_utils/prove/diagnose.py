@@ -50,6 +50,8 @@ BEHIND = {
     "numa": ("numa_node",),
 }
 MOST_LINES = 8
+# Of the states that nvidia-smi topo -p2p prints: not supported by the card (see observe.p2p).
+BY_DESIGN = frozenset(("OK", "X", "NS", "GNS", None))
 # These are of the login that the doctor came by; a unit has limits of its own.
 OF_LOGIN = frozenset(("memlock", "open_files"))
 
@@ -77,7 +79,7 @@ def _readiness(facts: Mapping[str, Any]) -> list[Verdict]:
     return [
         {
             "id": one["check"],
-            "severity": one["state"],
+            "severity": _severity(one, facts),
             "instance": None,
             "title": TITLES.get(one["check"], one["check"]),
             "cause": one["message"],
@@ -88,6 +90,14 @@ def _readiness(facts: Mapping[str, Any]) -> list[Verdict]:
         for one in facts["readiness"]
         if one["state"] in (findings.FAIL, findings.WARN) and one["check"] not in OF_LOGIN
     ]
+
+
+def _severity(one: Mapping[str, Any], facts: Mapping[str, Any]) -> str:
+    """A card that never had peer-to-peer access is in order; a board or a setting that takes it away is not."""
+    states = {cell for row in facts["p2p_matrix"] or [] for cell in row}
+    if one["check"] == "p2p" and states <= BY_DESIGN:
+        return signature.NOTE
+    return str(one["state"])
 
 
 def _behind(check: str, facts: Mapping[str, Any]) -> list[str]:

@@ -21,9 +21,10 @@ class Signature:
     """A fault that is told by what a program prints.
 
     ``patterns`` are searched for line by line; ``cause`` may name their groups ("{length}"). Remedies stand in the
-    order in which a person should try them. ``sample`` are lines that were really printed, and the signature's test.
-    ``explains`` are signatures that are only a consequence when this one is there too. A ``generic`` one says that
-    something failed and not what: it counts when nothing else was found.
+    order in which a person should try them. ``sample`` are lines as they are printed, from records of real failures or
+    from the source that prints them, and the signature's test. ``explains`` are signatures that are only a consequence
+    when this one is there too. A ``generic`` one says that something failed and not what: it counts when nothing else
+    was found.
     """
 
     id: str

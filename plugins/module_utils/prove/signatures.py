@@ -1,8 +1,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The table of signatures: every fault that is known by what programs print. Data.
 
-The warm-up, the doctor and docs/troubleshooting.md read this one table. A new fault is an entry with lines that were
-really printed as its ``sample``; `make troubleshooting` writes the page anew.
+The warm-up, the doctor and docs/troubleshooting.md read this one table. A new fault is an entry with the lines that are
+printed as its ``sample``; `make troubleshooting` writes the page anew.
 """
 
 from __future__ import annotations

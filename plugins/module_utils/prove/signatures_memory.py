@@ -190,7 +190,7 @@ SIGNATURES = (
         severity=FAIL,
         patterns=(
             r"User-specified max_model_len \((?P<length>\d+)\) is greater than the derived max_model_len "
-            r"\((?:[\w.]+=)?(?P<most>[\d.]+)?",
+            r"\((?:[\w.]+=)?(?P<most>\d+)?",
         ),
         cause="max_model_len is {length}, and the model's config.json says {most}.",
         remedies=(

@@ -252,7 +252,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "compiler_missing",
-        "There is no C compiler",
+        "The host has no C compiler",
         WARN,
         "Triton and Inductor compile programs when an engine starts, and the service's PATH has no gcc, cc or clang.",
         ("Run deploy.yml (the role engine installs it), or install gcc and g++.",),
