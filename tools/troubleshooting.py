@@ -91,7 +91,7 @@ def anchor(title: str) -> str:
 
 def link(name: str) -> str:
     """A link to a fault of the page."""
-    titles = {one.id: one.title for one in (*TABLE, *verdict.CHECKS)}
+    titles = {**{one.id: one.title for one in TABLE}, **{one.id: one.title for one in verdict.CHECKS}}
     return f"[{titles[name]}]({anchor(titles[name])})"
 
 

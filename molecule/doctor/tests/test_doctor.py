@@ -11,8 +11,6 @@ import pytest
 from conftest import MODEL, doctor, make_instance, verdicts
 from testinfra.host import Host
 
-SECRET = "hf_" + "neverLeavesTheHost1234"
-
 
 def test_a_healthy_node_has_no_verdict() -> None:
     run, found = doctor()

@@ -103,7 +103,7 @@ def _unit(state: State) -> list[Verdict]:
             evidence_lines = [line for verdict in before for line in verdict["evidence"]][:3]
             found.append(of_check("restarted", name, evidence_lines, restarts=state.restarts, age=words(state.age)))
         if state.unit.get("NeedDaemonReload") == "yes":
-            found.append(of_check("daemon_reload", name))
+            found.append(of_check("daemon_reload", name, ["systemctl show: NeedDaemonReload=yes"]))
         return found
     if state.unit.get("LoadState") not in (None, "loaded"):
         return [of_check("not_installed", name)]
