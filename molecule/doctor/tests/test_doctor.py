@@ -105,16 +105,10 @@ FAULTS = {
     ),
     "compiler": Fault(
         "no_compiler",
-        "ompiler",
+        "No working C++ compiler found",
         "Install gcc",
         {"enforce-eager": None},
-        drop_in="InaccessiblePaths=-/usr/bin/gcc -/usr/bin/g++ -/usr/bin/cc -/usr/bin/c++ -/usr/bin/gcc-12 "
-        "-/usr/bin/g++-12 "
-        "-/usr/bin/x86_64-linux-gnu-gcc-12 -/usr/bin/x86_64-linux-gnu-g++-12 -/usr/bin/x86_64-linux-gnu-gcc "
-        "-/usr/bin/x86_64-linux-gnu-g++\n",
-    ),
-    "memory": Fault(
-        "host_out_of_memory", "oom-kill", "Raise or remove MemoryMax", drop_in="MemoryMax=120M\nMemorySwapMax=0\n"
+        environment={"CXX": "/nowhere/g++"},
     ),
     # what systemd ends, or does not begin
     "release": Fault(

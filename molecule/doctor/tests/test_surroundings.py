@@ -61,7 +61,7 @@ FAULTS: dict[str, tuple[str, str, str | None, str, str, str]] = {
     "release_gone": (
         f"mv {LINK} {LINK}.kept",
         f"mv {LINK}.kept {LINK}",
-        *("chat", "fail", f"{LINK}/bin/vllm: not there", "it installs the release"),
+        *("chat", "fail", f"{LINK}/bin/vllm: not there", "installs the release"),
     ),
     "nccl_check_slow_links": (
         "mkdir -p /var/lib/vllm/checks && printf %s "

@@ -70,8 +70,16 @@ class State:
 
 
 def since_start(one: Mapping[str, Any], starts: int) -> list[str]:
-    """The journal of an instance from one of its last starts on."""
-    return journal.since_start(one["journal"]["lines"], one["name"], starts)
+    """The journal of an instance from one of its last starts on, without what an engine says that is told to end."""
+    lines = []
+    stopping = False
+    for line in journal.since_start(one["journal"]["lines"], one["name"], starts):
+        if line.startswith(("Stopping ", "Starting ")) and line.rstrip().endswith(f"vLLM instance {one['name']}..."):
+            stopping = line.startswith("Stopping ")
+        # an engine that is stopped well says that its core died; systemd still tells what matters
+        if not stopping or line.startswith("vllm@"):
+            lines.append(line)
+    return lines
 
 
 def words(seconds: float | None) -> str:
@@ -86,8 +94,10 @@ def words(seconds: float | None) -> str:
 def _of_journal(one: Mapping[str, Any], lines: Sequence[str]) -> list[Verdict]:
     """What the lines tell of; the exception behind a fault that only says that something died stands below it."""
     why = journal.reason(lines)
+    settings = one.get("settings") or {}
+    known = {"port": settings.get("port", "8000"), "host": settings.get("host", ""), "path": settings.get("model", "")}
     return [
-        of_match(match, one["name"], [why] if why and match.signature.generic else [])
+        of_match(match, one["name"], [why] if why and match.signature.generic else [], known)
         for match in signature.matches(TABLE, evidence.plain(lines))
     ]
 
@@ -124,7 +134,7 @@ def _unit(state: State) -> list[Verdict]:
             )
         ]
     if not state.active:
-        return _stopped(state, fails, shown)
+        return [*_stopped(state, fails, shown), *(verdict for verdict in told if verdict not in fails)]
     # It loads; what it says until now may be a warning.
     return told
 
@@ -138,8 +148,10 @@ def _state_line(state: State) -> str:
 
 
 def _stopped(state: State, fails: list[Verdict], shown: str) -> list[Verdict]:
-    holder = state.one.get("listener")
-    port = (state.one.get("settings") or {}).get("port", 8000)
+    settings = state.one.get("settings") or {}
+    # without settings the port is not known
+    holder = state.one.get("listener") if settings else None
+    port = settings.get("port", 8000)
     found = list(fails)
     if holder:
         who = f"{holder.get('process')} (pid {holder.get('pid')}, {holder.get('unit') or 'no unit'})"

@@ -205,6 +205,8 @@ SIGNATURES = (
         patterns=(
             r"Invalid repository ID or local directory specified: '(?P<path>[^']+)'",
             r"Cannot find any model weights with `(?P<path>[^`]+)`",
+            # a path that is not there is taken for a name of the hub
+            r"HFValidationError: Repo id must be in the form .*?: '(?P<path>/[^']+)'",
             r"(?P<path>\S+) does not appear to have a file named (?P<file>\S+)",
             r"FileNotFoundError: .*?'(?P<path>[^']+\.(?:safetensors|json|bin|model))'",
             r"No such file or directory: [\"']?(?P<path>\S+\.safetensors)",

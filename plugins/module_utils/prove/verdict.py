@@ -7,8 +7,8 @@ A verdict has ``id``, ``severity`` (fail, warn or note), ``instance`` (None for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import signature
@@ -322,8 +322,14 @@ def of_check(name: str, instance: str | None, evidence: Iterable[str] = (), **va
     }
 
 
-def of_match(match: signature.Match, instance: str | None, evidence: Sequence[str] = ()) -> Verdict:
-    """A verdict of a signature that was found."""
+def of_match(
+    match: signature.Match,
+    instance: str | None,
+    evidence: Sequence[str] = (),
+    known: Mapping[str, str] | None = None,
+) -> Verdict:
+    """A verdict of a signature that was found; ``known`` are values that the lines need not say."""
+    match = replace(match, groups={**(known or {}), **match.groups})
     return {
         "id": match.signature.id,
         "severity": match.signature.severity,

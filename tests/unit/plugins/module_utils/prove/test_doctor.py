@@ -415,6 +415,21 @@ def test_what_an_engine_overcame_is_history(folder: Folder) -> None:
     assert folder.verdicts() == []
 
 
+def test_an_engine_that_was_told_to_end_did_not_die(folder: Folder) -> None:
+    """What vLLM 0.32 says when it is stopped well."""
+    last = (
+        "Stopping vllm@chat.service - vLLM instance chat...\n"
+        "(APIServer pid=1) ERROR 11-29 11:31:30 [async_llm.py:906] vllm.v1.engine.exceptions.EngineDeadError: "
+        "EngineCore encountered an issue. See stack trace (above) for the root cause.\n"
+    )
+    text = unit(ActiveState="inactive", SubState="dead", MainPID="0")
+    folder.instance(chat(process=None, server=None, listener=None), text, STARTED + last)
+    assert [one["id"] for one in folder.verdicts()] == ["unit_stopped"]
+    killed = "vllm@chat.service: State 'stop-sigterm' timed out. Killing.\n"
+    folder.instance(chat(process=None, server=None, listener=None), text, STARTED + last + killed)
+    assert [one["id"] for one in folder.verdicts()] == ["unit_stopped", "stopped_hard"]
+
+
 def test_an_engine_that_loads_is_no_fault(folder: Folder) -> None:
     young = {**PROCESS, "started": MONOTONIC - 90}
     folder.instance(chat(process=young, receipt=None, server={"health": None, "problem": "x"}), unit(), STARTED)
