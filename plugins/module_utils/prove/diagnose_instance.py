@@ -116,7 +116,7 @@ def _unit(state: State) -> list[Verdict]:
             found.append(of_check("daemon_reload", name, ["systemctl show: NeedDaemonReload=yes"]))
         return found
     if state.unit.get("LoadState") not in (None, "loaded"):
-        return [of_check("not_installed", name)]
+        return [of_check("not_installed", name, [f"systemctl show: LoadState={state.unit['LoadState']}"])]
     fails = [verdict for verdict in told if verdict["severity"] == signature.FAIL]
     shown = _state_line(state)
     if state.failed or state.restarting or (state.restarts and state.active):
@@ -216,7 +216,9 @@ def _receipt(state: State) -> list[Verdict]:
     found = []
     if state.healthy and not receipt.is_of(old, one.get("process")):
         told = old.get("process") or {}
-        lines = [f"receipt of {old.get('time')}: pid {told.get('pid')}; runs: pid {one['process']['pid']}"]
+        lines = [
+            f"receipt of {old.get('time')}: pid {told.get('pid')}; runs: pid {(one.get('process') or {}).get('pid')}"
+        ]
         found.append(of_check("not_warmed_up", name, lines))
     for entry in old.get("comparison") or []:
         if entry.get("beyond"):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import instance_sources, recorded, sources
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import diagnose, evidence
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import diagnose, evidence, verdict
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signature import ENGINE, FABRIC, Signature
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import BY_ID, TABLE
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import diagnosis
@@ -198,6 +198,43 @@ def uneven(folder: Folder) -> None:
     folder.write(sources.NVIDIA_XML, f"<nvidia_smi_log>{body}</nvidia_smi_log>")
 
 
+def gpu(number: int, bus: str, body: str) -> str:
+    """An L40S as nvidia-smi -q -x prints it, as far as it is looked at."""
+    return (
+        f"<gpu id='00000000:{bus}:00.0'><product_name>NVIDIA L40S</product_name><minor_number>{number}</minor_number>"
+        f"<fb_memory_usage><total>46068 MiB</total><used>100 MiB</used><free>1 MiB</free></fb_memory_usage>{body}</gpu>"
+    )
+
+
+def one_gpu(body: str) -> Callable[[Folder], None]:
+    """A host with one GPU of which nvidia-smi says something."""
+    text = f"<nvidia_smi_log>{gpu(0, '17', body)}</nvidia_smi_log>"
+    return lambda folder: folder.write(sources.NVIDIA_XML, text)
+
+
+def over_sockets(folder: Folder) -> None:
+    """An instance on GPUs 0 and 1 of four, each of another processor."""
+    process = "<processes><process_info><pid>{}</pid><type>C</type></process_info></processes>"
+    bodies = (process.format(812), process.format(815), "", "")
+    buses = ("17", "65", "ca", "e3")
+    body = "".join(gpu(number, bus, bodies[number]) for number, bus in enumerate(buses))
+    folder.write(sources.NVIDIA_XML, f"<nvidia_smi_log>{body}</nvidia_smi_log>")
+    files: dict[str, str] = {}
+    for number, bus in enumerate(buses):
+        path = f"/sys/bus/pci/devices/0000:{bus}:00.0"
+        files |= {f"{path}/class": "0x030200", f"{path}/vendor": "0x10de", f"{path}/numa_node": str(number % 2)}
+    folder.write(sources.HOST, json.dumps({"files": files}))
+
+
+def no_numa(folder: Folder) -> None:
+    """A GPU of a machine with two NUMA nodes that is of none of them."""
+    one_gpu("")(folder)
+    path = "/sys/bus/pci/devices/0000:17:00.0"
+    files = {f"{path}/class": "0x030200", f"{path}/vendor": "0x10de", f"{path}/numa_node": "-1"}
+    files |= {f"/sys/devices/system/node/node{number}/cpulist": f"{number}" for number in (0, 1)}
+    folder.write(sources.HOST, json.dumps({"files": files}))
+
+
 def last_words(one: Signature) -> str:
     """What the evidence has to hold: how the last line of a sample begins."""
     return evidence.plain(one.sample.splitlines())[-1][:30].strip()
@@ -230,6 +267,18 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], str, str, str]] = {
     "pcie_width": (gpus("rtx4090-pcie"), "warn", "width_current", "slot"),
     "persistence_mode": (gpus("rtx4090-pcie"), "warn", "persistence_mode False", "nvidia-persistenced"),
     "gpu_memory_in_use": (gpus("rtx4090-pcie"), "warn", "processes", "Stop them"),
+    "pcie_generation": (
+        one_gpu(
+            "<pci><pci_gpu_link_info><pcie_gen><max_device_link_gen>4</max_device_link_gen><max_host_link_gen>3"
+            "</max_host_link_gen></pcie_gen></pci_gpu_link_info></pci>"
+        ),
+        "warn",
+        "'generation_host': 3",
+        "BIOS",
+    ),
+    "numa": (no_numa, "warn", "numa_node None", "Turn NUMA on"),
+    "gpu_recovery": (one_gpu("<gpu_recovery_action>Reset</gpu_recovery_action>"), "fail", "Reset", "Drain the host"),
+    "compute_mode": (one_gpu("<compute_mode>Prohibited</compute_mode>"), "warn", "Prohibited", "nvidia-smi -c 0"),
     "uneven_gpus": (uneven, "warn", "GPU 0: 40000 MiB", "another program"),
     # instances
     "unit_stopped": (stopped(), "fail", "inactive (dead)", "systemctl start vllm@chat"),
@@ -325,6 +374,32 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], str, str, str]] = {
         "inactive",
         "Stop that program",
     ),
+    "not_installed": (
+        lambda folder: folder.instance(
+            chat(process=None, server=None), unit(ActiveState="inactive", LoadState="not-found"), ""
+        ),
+        "fail",
+        "LoadState=not-found",
+        "Run deploy.yml",
+    ),
+    "unit_restarting": (
+        lambda folder: folder.instance(
+            chat(process=None, server=None),
+            unit(ActiveState="activating", SubState="auto-restart", NRestarts="4"),
+            STARTED + "vllm: something new\n",
+        ),
+        "fail",
+        "something new",
+        "journalctl -u vllm@chat.service",
+    ),
+    "daemon_reload": (
+        lambda folder: folder.instance(chat(), unit(NeedDaemonReload="yes"), STARTED),
+        "warn",
+        "NeedDaemonReload=yes",
+        "daemon-reload",
+    ),
+    "no_token": (lives(online=True), "note", "HF_HUB_OFFLINE=0", "Set vllm_hf_token"),
+    "ranks_over_sockets": (over_sockets, "warn", "GPU 1: NUMA node 1", "Name GPUs of one NUMA node"),
     "nccl_check_slow_links": (
         lives(
             check={
@@ -383,8 +458,10 @@ def test_a_healthy_start_of_a_real_engine_has_no_verdict(folder: Folder) -> None
     assert folder.verdicts() == []
 
 
-def test_there_are_many() -> None:
-    assert len(FAULTS) >= 90
+def test_every_fault_is_played_back() -> None:
+    elsewhere = {"different_releases", "different_models", "clock_differs", "clock_not_synchronized"}
+    assert {check.id for check in verdict.CHECKS} - elsewhere <= set(FAULTS)
+    assert len(FAULTS) > 100
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -392,12 +469,12 @@ def test_a_fault_that_is_played_back(folder: Folder, name: str) -> None:
     make, severity, in_evidence, in_remedies = FAULTS[name]
     make(folder)
     told = folder.verdicts()
-    (one,) = (verdict for verdict in told if verdict["id"] == name)
+    (one,) = (entry for entry in told if entry["id"] == name)
     assert one["severity"] == severity
     assert one["cause"].strip()
     assert any(in_evidence in line for line in one["evidence"]), one["evidence"]
     assert any(in_remedies in remedy for remedy in one["remedies"]), one["remedies"]
-    failures = [verdict["id"] for verdict in told if verdict["severity"] == "fail"]
+    failures = [entry["id"] for entry in told if entry["severity"] == "fail"]
     if severity == "fail":
         assert failures == [name]
 
@@ -441,7 +518,7 @@ def test_a_unit_between_two_deaths_tells_of_the_first(folder: Folder) -> None:
     young = {**PROCESS, "started": MONOTONIC - 2}
     one = chat(process=young, receipt=None, server={"health": None, "problem": "x"})
     folder.instance(one, unit(NRestarts="3"), STARTED + lines + STARTED)
-    assert [verdict["id"] for verdict in folder.verdicts()] == ["port_in_use"]
+    assert [entry["id"] for entry in folder.verdicts()] == ["port_in_use"]
 
 
 def test_a_warning_of_a_healthy_engine_is_told(folder: Folder) -> None:
@@ -457,7 +534,7 @@ def test_own_programs_do_not_hold_gpu_memory(folder: Folder) -> None:
 
 def test_cards_without_peer_to_peer_are_in_order(folder: Folder) -> None:
     folder.gpus("rtx4090-pcie")
-    (one,) = (verdict for verdict in folder.verdicts() if verdict["id"] == "p2p")
+    (one,) = (entry for entry in folder.verdicts() if entry["id"] == "p2p")
     assert one["severity"] in ("note", "warn")
 
 
@@ -511,6 +588,8 @@ def test_replicas_are_compared() -> None:
 def test_the_clock(seconds: float, ids: list[str]) -> None:
     found = {**gathered(), "clock_offset_seconds": seconds}
     assert [one["id"] for one in diagnose.host(found)] == ids
+    found["clock_synchronized"] = False
+    assert [one["id"] for one in diagnose.host(found)] == [*ids, *(["clock_not_synchronized"] if ids else [])]
 
 
 def test_the_report() -> None:
