@@ -72,6 +72,9 @@ bench-fleet: venv ## What an unchanged deploy costs on 1, 4 and 8 nodes (NODES="
 sizing: venv ## docs/sizing.md from the planner
 	python tools/sizing.py
 
+troubleshooting: venv ## docs/troubleshooting.md from the tables of the doctor
+	python tools/troubleshooting.py
+
 build: venv ## The collection as a tar file, in build/
 	ansible-galaxy collection build --force --output-path build
 
