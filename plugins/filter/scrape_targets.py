@@ -12,7 +12,8 @@ description:
   - Makes the targets of vLLM instances, of GPU and node exporters and of gateways from the inventory alone, as
     Prometheus' file-based service discovery reads them.
   - Of each host C(vllm_models), C(engine_version), C(ansible_host), C(monitoring_address), C(monitoring_dcgm_exporter),
-    C(monitoring_dcgm_port) and C(monitoring_node_exporter_port) are read.
+    C(monitoring_dcgm_port), C(monitoring_node_exporter_port), C(gateway_metrics_bind) and C(gateway_metrics_port) are
+    read.
 options:
   _input:
     description: Inventory names of the hosts.
@@ -38,8 +39,8 @@ options:
     default: 8405
   loopback:
     description: >-
-      What becomes of an instance that listens on loopback of another host. V(refuse) makes it a problem, V(skip) leaves
-      it out.
+      What becomes of an instance or a gateway that listens on loopback of another host. V(refuse) makes it a problem,
+      V(skip) leaves it out.
     type: str
     choices: [refuse, skip]
     default: refuse
@@ -88,7 +89,8 @@ def scrape_targets(
     # Gateways are looked up too; a host outside of the inventory has no variables.
     asked = {str(host): _read(hostvars, str(host)) for host in hosts}
     others = {name for name, _port in map(decided.split_gateway, addressed)} - set(asked)
-    known = {**asked, **{name: {**_read(hostvars, name), "vllm_models": []} for name in sorted(others)}}
+    inventory = sorted(name for name in others if name in hostvars)
+    known = {**asked, **{name: {**_read(hostvars, name), "vllm_models": []} for name in inventory}}
     return decided.targets(known, str(scraper), addressed, int(gateway_port), str(loopback))
 
 

@@ -13,6 +13,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instan
 VARIABLES = (
     "ansible_host",
     "engine_version",
+    "gateway_metrics_bind",
+    "gateway_metrics_port",
     "monitoring_address",
     "monitoring_dcgm_exporter",
     "monitoring_dcgm_port",
@@ -41,8 +43,8 @@ def targets(
     """Return ``targets`` (groups of file_sd), ``problems`` and ``left_out`` (a sentence each).
 
     ``hosts`` has :data:`VARIABLES` of each inventory host, in the order of the file. ``scraper`` is the inventory name
-    of the host that runs Prometheus; an instance that listens on loopback can be scraped from its own host only, and is
-    a problem elsewhere, or left out where ``loopback`` is "skip". ``gateways`` are inventory names or addresses, with
+    of the host that runs Prometheus; what listens on loopback can be scraped from its own host only, and is a problem
+    elsewhere, or left out where ``loopback`` is "skip". ``gateways`` are inventory names or addresses, with
     or without a port.
     """
     found: dict[str, Any] = {"targets": [], "problems": [], "left_out": []}
@@ -59,7 +61,7 @@ def targets(
             _add_instance(found, name, said, entry, scraper, loopback)
         _add_exporters(found, name, said, models)
     for gateway in gateways:
-        _add_gateway(found, gateway, hosts, gateway_port)
+        _add_gateway(found, gateway, hosts, gateway_port, scraper, loopback)
     if not found["targets"] and not found["problems"] and not found["left_out"]:
         found["problems"].append(
             "There is nothing to scrape: none of the hosts has vllm_models. Name the right hosts with vllm_hosts "
@@ -133,17 +135,37 @@ def split_gateway(gateway: str) -> tuple[str, str]:
 
 
 def _add_gateway(
-    found: dict[str, Any], gateway: str, hosts: Mapping[str, Mapping[str, Any]], default_port: int
+    found: dict[str, Any],
+    gateway: str,
+    hosts: Mapping[str, Mapping[str, Any]],
+    default_port: int,
+    scraper: str,
+    loopback: str,
 ) -> None:
     name, port = split_gateway(gateway)
-    port = port or str(default_port)
-    if not name or not port.isdigit():
+    said = hosts.get(name, {})
+    written = port or str(said.get("gateway_metrics_port") or default_port)
+    if not name or not written.isdigit():
         found["problems"].append(
             f"'{gateway}' is no gateway that can be scraped; write a name of the inventory or an address in "
             "monitoring_gateways, with or without a port, such as lb01 or lb01:8405."
         )
         return
-    _add(found, GATEWAY, _address(name, hosts.get(name, {})), int(port), {"host": name})
+    # One of the inventory is that of the role gateway, whose metrics are on loopback unless it says otherwise; a port
+    # that is written names something else.
+    listens = str(said.get("gateway_metrics_bind") or "127.0.0.1") if name in hosts and not port else ""
+    if _is_loopback(listens) and scraper != name:
+        where = f"{name}: the metrics of the gateway are on {listens} only, which Prometheus on {scraper} cannot reach."
+        if loopback == "skip":
+            found["left_out"].append(f"{where} It is left out (monitoring_loopback: skip).")
+        else:
+            found["problems"].append(
+                f"{where} Write an address of a private network of the host in gateway_metrics_bind; or leave such "
+                "gateways out with monitoring_loopback: skip."
+            )
+        return
+    address = _address(name, said) if _is_every_interface(listens) else listens
+    _add(found, GATEWAY, address, int(written), {"host": name})
 
 
 def _add(found: dict[str, Any], job: str, address: str, port: int, labels: Mapping[str, str]) -> None:

@@ -131,8 +131,35 @@ def test_exporters_of_hosts_that_have_them() -> None:
 )
 def test_gateways(gateway: str, parts: tuple[str, str], address: str) -> None:
     assert split_gateway(gateway) == parts
-    found = targets({"lb01": {"ansible_host": "10.0.0.2"}}, gateways=[gateway])
+    found = targets({"lb01": {"ansible_host": "10.0.0.2", "gateway_metrics_bind": "0.0.0.0"}}, gateways=[gateway])
     assert found["targets"] == [{"targets": [address], "labels": {"job": "vllm-gateway", "host": parts[0]}}]
+
+
+@pytest.mark.parametrize(
+    ("said", "scraper", "address"),
+    [
+        ({"gateway_metrics_bind": "10.1.0.2"}, "mon01", "10.1.0.2:8405"),
+        ({"gateway_metrics_bind": "::", "gateway_metrics_port": 9000}, "mon01", "10.0.0.2:9000"),
+        ({}, "lb01", "127.0.0.1:8405"),
+        ({"gateway_metrics_bind": "127.0.0.1"}, "mon01", None),
+        ({}, "mon01", None),
+    ],
+)
+def test_the_gateway_of_the_role_says_where_its_metrics_are(
+    said: dict[str, Any], scraper: str, address: str | None
+) -> None:
+    hosts = {"lb01": {"ansible_host": "10.0.0.2", **said}}
+    found = targets(hosts, scraper=scraper, gateways=["lb01"])
+    if address:
+        assert (addresses(found, "vllm-gateway"), found["problems"]) == ([address], [])
+        return
+    (problem,) = found["problems"]
+    assert problem.startswith(
+        "lb01: the metrics of the gateway are on 127.0.0.1 only, which Prometheus on mon01 cannot"
+    )
+    assert "gateway_metrics_bind" in problem
+    skipped = targets(hosts, scraper=scraper, gateways=["lb01"], loopback="skip")
+    assert (skipped["targets"], len(skipped["left_out"])) == ([], 1)
 
 
 @pytest.mark.parametrize("gateway", ["", ":8405", "lb01:metrics"])
