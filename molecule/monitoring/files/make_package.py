@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 
 FILES = Path(__file__).resolve().parent
-sys.path.insert(0, str(FILES.parents[1] / "cuda/files"))
+sys.path.insert(0, str(FILES.parents[1] / "shared"))
 
-from make_repository import Package, build, index  # noqa: E402
+from debian_repository import Package, build, flat, key  # noqa: E402
 
 RECORDING = FILES.parents[2] / "tests/unit/fixtures/metrics/dcgm-exporter-4.txt"
 # As packaging/config-files/systemd/nvidia-dcgm-exporter.service of dcgm-exporter has it.
@@ -48,7 +48,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         build(package, folder)
-        index(folder)
+        with key() as signing:
+            flat(folder, signing)
         folder.chmod(0o755)
         with tarfile.open(sys.argv[1], "w") as tar:
             tar.add(folder, ".")
