@@ -27,14 +27,14 @@ try:
     send("/v1/completions", model="nobody", prompt="Hello")
 except urllib.error.HTTPError as refused:
     assert refused.code == 404
-given_up = send("/v1/completions", model="alpha", prompt="Hello", max_tokens=3000, ignore_eos=True, stream=True)
+given_up = send("/v1/completions", model="alpha", prompt="Hello", max_tokens=1800, ignore_eos=True, stream=True)
 given_up.readline()
 given_up.close()
 """
 # A stream that has begun when the engine is stopped.
 STUCK = r"""
 import json, os, signal, sys, time, urllib.request as u
-body = dict(model="alpha", prompt="Hello", max_tokens=4000, ignore_eos=True, stream=True)
+body = dict(model="alpha", prompt="Hello", max_tokens=1900, ignore_eos=True, stream=True)
 kind = {"Content-Type": "application/json"}
 request = u.Request("http://127.0.0.1:8000/v1/completions", json.dumps(body).encode(), kind)
 answer = u.urlopen(request, timeout=60)
