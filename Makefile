@@ -1,7 +1,7 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser molecule test accuracy bench \
-	bench-fleet sizing gpu-lab build clean
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser prometheus molecule test accuracy \
+	bench gpu-lab bench-fleet sizing troubleshooting dashboard build clean
 
 PYTHON ?= python3
 MODEL ?=
@@ -50,10 +50,14 @@ browser: venv ## The plan's page in a headless Chromium (SCREENSHOTS=folder keep
 parser: venv ## vLLM's own parser takes the options that are written (CPU build of vLLM, kept in the cache folder)
 	pytest tests/vllm_parser
 
+prometheus: venv ## The rules and the dashboard with Prometheus' own programs (Debian's, kept in the cache folder)
+	@$(PYTHON) tools/prometheus.py
+	pytest tests/prometheus
+
 molecule: venv ## Every scenario on nodes made here (SCENARIOS="one two" for some; needs root)
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
 
-test: lint docs-lint unit browser parser molecule ## All of the above
+test: lint docs-lint unit browser parser prometheus molecule ## All of the above
 
 accuracy: venv ## How far predictions are off from what real vLLM runs reported (TRUTH=FILE CONFIGS=DIR)
 	python tests/accuracy/score.py $(if $(TRUTH),--truth '$(TRUTH)') $(if $(CONFIGS),--configs '$(CONFIGS)')
@@ -74,6 +78,9 @@ sizing: venv ## docs/sizing.md from the planner
 
 troubleshooting: venv ## docs/troubleshooting.md from the tables of the doctor
 	python tools/troubleshooting.py
+
+dashboard: venv ## roles/monitoring/files/dashboard.json from tools/dashboard.py
+	python tools/dashboard.py
 
 build: venv ## The collection as a tar file, in build/
 	ansible-galaxy collection build --force --output-path build
