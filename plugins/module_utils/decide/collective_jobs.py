@@ -10,6 +10,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import collec
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.collective_check import Wishes
 
 NEW, ALWAYS, NEVER = "new", "always", "never"
+# What a host calls its release before there is one, as in check mode: the link itself.
+NOT_INSTALLED = "current"
 CHOICES = (NEW, ALWAYS, NEVER)
 
 
@@ -86,7 +88,7 @@ def _problems(layout: Mapping[str, Any], hosts: Sequence[str], seen: Mapping[str
         ]
     if len(hosts) == 1:
         return []
-    releases = {str(seen[host]["release"]): host for host in hosts}
+    releases = {str(seen[host]["release"]): host for host in hosts if seen[host]["release"] != NOT_INSTALLED}
     if len(releases) > 1:
         listed = ", ".join(f"{release} on {host}" for release, host in sorted(releases.items()))
         return [

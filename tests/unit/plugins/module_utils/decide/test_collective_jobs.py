@@ -152,6 +152,10 @@ def test_problems(layout_: dict[str, Any], observed: dict[str, Any], words: str)
     assert words in found["problems"][0]
 
 
+def test_a_release_that_is_still_to_be_installed_is_no_problem() -> None:
+    assert decide([BOTH], {"gpu1": seen(), "gpu2": seen(release="current")})["problems"] == []
+
+
 def test_the_key_changes_with_what_was_measured() -> None:
     keys = {
         collective_check.key(layout_, facts)
