@@ -40,6 +40,7 @@ SECONDS_TO_END = 5
 PAIR_BYTES = 8 * 1024 * 1024
 # Above this many pairs only neighbours in the ring are measured.
 MOST_PAIRS = 28
+NAME_SECONDS = 2
 # Of NCCL's own log, what is passed on.
 NCCL_WARNING = "NCCL WARN"
 MOST_WARNINGS = 100
@@ -127,13 +128,23 @@ def reach_nodes(job: dict[str, Any], place: int, talk: Talk) -> bool:
 
 
 def own_name(talk: Talk) -> None:
-    """Say whether this host knows its own name, which torch and vLLM ask it for."""
-    name, problem, address = socket.gethostname(), None, None
-    try:
-        address = socket.gethostbyname(name)
-    except OSError as error:
-        problem = error.strerror or str(error)
-    talk("named", hostname=name, address=address, problem=problem)
+    """Say whether this host knows its own name, which torch and vLLM ask it for.
+
+    Not for longer than a moment: a server of names that is away must not keep the other hosts waiting.
+    """
+    name = socket.gethostname()
+    found: dict[str, Any] = {"address": None, "problem": f"no answer within {NAME_SECONDS} s"}
+
+    def ask() -> None:
+        try:
+            found.update(address=socket.gethostbyname(name), problem=None)
+        except OSError as error:
+            found["problem"] = error.strerror or str(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(NAME_SECONDS)
+    talk("named", hostname=name, **found)
 
 
 def model_of(job: dict[str, Any]) -> str | None:

@@ -78,8 +78,8 @@ def test_a_line_moves_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     now = iter(range(0, 10**6, 6))
     monkeypatch.setattr(nccl_check.display, "display", lines.append)
-    monkeypatch.setattr(nccl_check.time, "monotonic", lambda: float(next(now)))
-    monkeypatch.setattr(nccl_check.time, "sleep", lambda _seconds: None)
+    clock = SimpleNamespace(monotonic=lambda: float(next(now)), sleep=lambda _seconds: None)
+    monkeypatch.setattr(nccl_check, "time", clock)
     looks = iter([*[HUNG] * 5, GOOD])
 
     class Slow(Host):

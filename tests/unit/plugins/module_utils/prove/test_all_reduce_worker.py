@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +96,18 @@ def test_a_folder_is_known_by_what_is_in_it(tmp_path: Path) -> None:
     assert seen({"model": None}) is None
 
 
-def test_a_host_says_whether_it_knows_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("seconds", "problem"), [(0.0, "Name or service not known"), (1.0, "no answer within 0.1 s")])
+def test_a_host_says_whether_it_knows_its_name(monkeypatch: pytest.MonkeyPatch, seconds: float, problem: str) -> None:
     said: list[dict[str, Any]] = []
 
     def talk(name: str, **more: Any) -> None:
         said.append(event(name, -1, **more))
 
     def unknown(_name: str) -> str:
+        time.sleep(seconds)
         raise OSError(-2, "Name or service not known")
 
     monkeypatch.setattr("socket.gethostbyname", unknown)
+    monkeypatch.setattr(all_reduce_worker, "NAME_SECONDS", 0.1)
     all_reduce_worker.own_name(talk)  # type: ignore[arg-type]
-    assert (said[0]["event"], said[0]["problem"]) == ("named", "Name or service not known")
+    assert (said[0]["event"], said[0]["problem"]) == ("named", problem)
