@@ -31,6 +31,7 @@ class Told:
 
     began: Event | None = None
     ended: Event | None = None
+    named: Event | None = None
     last: dict[int, Event] = field(default_factory=dict)
     reached: list[Event] = field(default_factory=list)
     sizes: list[Event] = field(default_factory=list)
@@ -55,6 +56,8 @@ def sort(events: Sequence[Event]) -> Told:
             told.began = event
         elif kind == "ended":
             told.ended = event
+        elif kind == "named":
+            told.named = event
         elif kind == "members":
             told.members = event["members"]
         elif kind == "failed":

@@ -49,7 +49,8 @@ STAGES: Sequence[tuple[re.Pattern[str], str]] = (
         "compiling",
     ),
     (re.compile(r"Capturing CUDA graphs?.*?:\s+(\d+)%"), "capturing CUDA graphs, {0} %"),
-    (re.compile(r"KV cache size"), "KV cache allocated"),
+    (re.compile(r"Profiling CUDA graph memory|Initial profiling/warmup run"), "profiling memory"),
+    (re.compile(r"KV cache size: [\d,]+ tokens"), "KV cache allocated"),
     (re.compile(r"Initializing a V1 LLM engine|Initializing an? .*engine"), "initializing the engine"),
     (re.compile(r"Starting vLLM (?:API )?server|Application startup complete"), "starting the API server"),
 )
