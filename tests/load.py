@@ -158,7 +158,8 @@ class Load:
                 now = time.monotonic()
                 kind = "streamed" if streamed else "plain"
                 self.report.faults.append(
-                    f"{now - self._begin:.1f} s ({time.strftime('%H:%M:%S')}), {kind}, after {now - begin:.1f} s: {fault}"
+                    f"{now - self._begin:.1f} s ({time.strftime('%H:%M:%S')}), {kind}, "
+                    f"after {now - begin:.1f} s: {fault}"
                 )
 
 

@@ -29,6 +29,11 @@ options:
       on none of the hosts.
     type: str
     default: ""
+  requests:
+    description: >-
+      Requests that a server gets at once. V(0) is no limit, V(auto) the C(max_num_seqs) of the entry, where it has one.
+    type: raw
+    default: 0
 """
 
 EXAMPLES = r"""
@@ -43,30 +48,35 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(backends), a list of C(name) and C(servers), each with C(name), C(address), C(port), and C(sequences), which is
-      how many sequences the engine computes at once, or 0 where the inventory does not say it.
+    - C(backends), a list of C(name) and C(servers), each with C(name), C(address), C(port), and C(limit), the requests
+      that it gets at once, 0 for no limit.
     - C(problems), a sentence for each fault.
   type: dict
   sample:
-    backends: [{name: chat, servers: [{name: gpu01, address: 10.0.0.1, port: 8000, sequences: 0}]}]
+    backends: [{name: chat, servers: [{name: gpu01, address: 10.0.0.1, port: 8000, limit: 0}]}]
     problems: []
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ansible.errors import AnsibleFilterError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import gateway as decided
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
-def gateway_backends(hostvars: Mapping[str, Any], hosts: Sequence[str], gateway: str = "") -> dict[str, Any]:
+def gateway_backends(
+    hostvars: Mapping[str, Any], hosts: Sequence[str], gateway: str = "", requests: Any = 0
+) -> dict[str, Any]:
     """Decide the backends."""
+    if requests != "auto" and not str(requests).isdigit():
+        raise AnsibleFilterError(f"'requests' is {requests!r}; write a number, 0 for no limit, or auto.")
     # only these: rendering all variables of a fleet takes long
     said = {
         str(host): {name: plain(hostvars[host][name]) for name in decided.VARIABLES if name in hostvars[host]}
         for host in hosts
     }
-    return decided.backends(said, str(gateway))
+    return decided.backends(said, str(gateway), "auto" if requests == "auto" else int(requests))
 
 
 class FilterModule:

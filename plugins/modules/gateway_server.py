@@ -120,7 +120,7 @@ class Task:
 
     def server(self) -> haproxy.Server:
         """How the server is now."""
-        for one in self.master.servers(self.backend):
+        for one in self.servers():
             if one.name == self.name:
                 return one
         raise Unknown(
@@ -128,10 +128,14 @@ class Task:
             "inventory in which this host has a model of that name."
         )
 
+    def servers(self) -> list[haproxy.Server]:
+        """All servers of the backend."""
+        return [one for one in self.master.servers() if one.backend == self.backend]
+
     def drain(self) -> dict[str, Any]:
         """Give it nothing new."""
         found = self.server()
-        problem = refusal(self.master.servers(self.backend), self.name, self.module.params["allow_last"])
+        problem = refusal(self.servers(), self.name, self.module.params["allow_last"])
         if problem and not found.draining:
             raise GpufleetError(problem)
         return self.set(found, "drain", not found.draining)

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import write_atomically
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import haproxy
 
@@ -34,8 +33,8 @@ class Master:
                     said += part
         except OSError as error:
             raise GpufleetError(
-                f"HAProxy does not answer at {self.path} ({error}). Look at 'systemctl status haproxy' on this gateway, "
-                "and run the playbook gateway."
+                f"HAProxy does not answer at {self.path} ({error}). Look at 'systemctl status haproxy' on this "
+                "gateway, and run the playbook gateway."
             ) from error
         return said.decode("utf-8", "replace")
 
@@ -47,15 +46,20 @@ class Master:
         """Ask the worker that takes connections."""
         return self.ask(f"@!{self.workers()[0]} {command}")
 
+    def variable(self, name: str) -> str | None:
+        """Return an environment variable of the worker that takes connections."""
+        said = self.current(f"show env {name}").strip()
+        return said.partition("=")[2] if said.startswith(f"{name}=") else None
+
     def set(self, command: str) -> None:
         """Give an order to the worker that takes connections; raises what it objects."""
         said = self.current(command).strip()
         if said:
             raise GpufleetError(f"HAProxy refuses {command!r}: {said}")
 
-    def servers(self, backend: str) -> list[haproxy.Server]:
-        """List the servers of a backend; none where it is unknown."""
-        return [one for one in haproxy.servers(self.current("show servers state")) if one.backend == backend]
+    def servers(self) -> list[haproxy.Server]:
+        """List the servers of all backends."""
+        return haproxy.servers(self.current("show servers state"))
 
     def busy(self, backend: str, server: str) -> int:
         """Count the requests at a server, also those that workers from before a reload still carry."""
@@ -72,7 +76,4 @@ class Master:
         text = self.current("show servers state").lstrip("\n")
         if not text.startswith("1\n"):
             raise GpufleetError(f"HAProxy's state is of a form that is not known: {text[:100]!r}.")
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".servers.")
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(part).replace(path)
+        write_atomically(path, text, 0o600)

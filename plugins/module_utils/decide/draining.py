@@ -13,7 +13,7 @@ def refusal(servers: Sequence[Server], name: str, allow_last: bool) -> str | Non
 
     One that gets no requests now may be drained always: nothing changes for clients.
     """
-    (one,) = [server for server in servers if server.name == name] or [None]
+    one = next((server for server in servers if server.name == name), None)
     if allow_last or one is None or not one.up or any(server.up for server in servers if server.name != name):
         return None
     others = ", ".join(server.name for server in servers if server.name != name)

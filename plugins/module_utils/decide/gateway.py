@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_problems import DEFAULT_PORT
@@ -22,17 +22,20 @@ RESERVED = frozenset({"v1", "v2", "health", "ping", "metrics"})
 DEFAULT_HOST = "127.0.0.1"
 
 
-def backends(hosts: Mapping[str, Mapping[str, Any]], gateway: str) -> dict[str, Any]:
+def backends(
+    hosts: Mapping[str, Mapping[str, Any]], gateway: str, requests: int | Literal["auto"] = 0
+) -> dict[str, Any]:
     """Return the backends by name of the model, with their servers by name of the host, and what is wrong.
 
     ``hosts`` has what was written for each host in the variables :data:`VARIABLES`. ``gateway`` is the inventory name
     of the gateway; empty for a load balancer on none of the hosts, for which addresses are given as they are.
+    ``requests`` is how many a server gets at once: 0 for no limit, "auto" for its ``max_num_seqs``.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     problems: list[str] = []
     for host, said in hosts.items():
-        models = said.get("vllm_models") or []
-        wanted = [one for one in models if one.get("state", "present") != "absent"] if _is_list(models) else models
+        models: Any = said.get("vllm_models") or []
+        wanted = [one for one in models if one.get("state") != "absent"] if _is_list(models) else models
         wrong = instances.problems(wanted) if wanted else []
         if wrong:
             problems.extend(f"{host}: {sentence}" for sentence in wrong)
@@ -42,6 +45,7 @@ def backends(hosts: Mapping[str, Mapping[str, Any]], gateway: str) -> dict[str, 
             if nodes[0] != host:
                 continue
             server = _server(host, said, entry, gateway)
+            server["limit"] = _sequences(entry) if requests == "auto" else requests
             problems.extend(_problems(server, entry, gateway))
             found.setdefault(entry["name"], []).append(server)
     ordered = [
@@ -71,12 +75,13 @@ def _server(host: str, said: Mapping[str, Any], entry: Mapping[str, Any], gatewa
         "name": host,
         "address": f"[{address}]" if ":" in address else address,
         "port": int(entry.get("port", DEFAULT_PORT)),
-        "sequences": int(entry.get("max_num_seqs") or 0) * int(_number(entry.get("data_parallel_size")) or 1),
     }
 
 
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+def _sequences(entry: Mapping[str, Any]) -> int:
+    """How many sequences all replicas behind the port compute at once; 0 where the entry does not say it."""
+    replicas = entry.get("data_parallel_size")
+    return int(entry.get("max_num_seqs") or 0) * (replicas if isinstance(replicas, int) else 1)
 
 
 def _problems(server: Mapping[str, Any], entry: Mapping[str, Any], gateway: str) -> Iterator[str]:
