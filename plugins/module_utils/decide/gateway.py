@@ -35,7 +35,7 @@ def backends(
     problems: list[str] = []
     for host, said in hosts.items():
         models: Any = said.get("vllm_models") or []
-        wanted = [one for one in models if one.get("state") != "absent"] if _is_list(models) else models
+        wanted = _present(models) if _is_list(models) else models
         wrong = instances.problems(wanted) if wanted else []
         if wrong:
             problems.extend(f"{host}: {sentence}" for sentence in wrong)
@@ -48,15 +48,24 @@ def backends(
             server["limit"] = _sequences(entry) if requests == "auto" else requests
             problems.extend(_problems(server, entry, gateway))
             found.setdefault(entry["name"], []).append(server)
-    ordered = [
-        {"name": name, "servers": sorted(found[name], key=lambda one: str(one["name"]))} for name in sorted(found)
-    ]
+    ordered = [{"name": name, "servers": sorted(found[name], key=_name)} for name in sorted(found)]
     if not found and not problems:
         problems.append(
             f"None of the hosts ({', '.join(hosts) or 'there are none'}) has a model in vllm_models, so there is "
             "nothing to put a gateway in front of. Name the hosts that have in vllm_hosts."
         )
     return {"backends": ordered, "problems": problems}
+
+
+def _name(server: Mapping[str, Any]) -> str:
+    return str(server["name"])
+
+
+def _present(models: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Leave out what is to be removed."""
+    return [
+        {key: value for key, value in one.items() if key != "state"} for one in models if one.get("state") != "absent"
+    ]
 
 
 def _is_list(models: Any) -> bool:

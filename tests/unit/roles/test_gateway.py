@@ -181,9 +181,32 @@ class TestRequests:
 
     @pytest.mark.parametrize(
         "path",
-        "/tokenize /detokenize /invocations /score /rerank /pooling /classify /metrics /version /load /ping /sleep"
-        " /pause /abort_requests /docs /openapi.json /v1/load_lora_adapter /v1/chat/completions/render //v1/models"
-        " /v1/../tokenize /V1/models /inference/v1/generate /collective_rpc /start_profile".split(),
+        [
+            "/tokenize",
+            "/detokenize",
+            "/invocations",
+            "/score",
+            "/rerank",
+            "/pooling",
+            "/classify",
+            "/metrics",
+            "/version",
+            "/load",
+            "/ping",
+            "/sleep",
+            "/pause",
+            "/abort_requests",
+            "/docs",
+            "/openapi.json",
+            "/v1/load_lora_adapter",
+            "/v1/chat/completions/render",
+            "//v1/models",
+            "/v1/../tokenize",
+            "/V1/models",
+            "/inference/v1/generate",
+            "/collective_rpc",
+            "/start_profile",
+        ],
     )
     def test_other_paths_are_closed(self, several: Gateway, path: str) -> None:
         before = sum(engine.posts for engine in several.engines)

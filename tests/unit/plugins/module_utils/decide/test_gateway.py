@@ -33,8 +33,6 @@ def servers(hosts: dict[str, Any], name: str = "edge", **more: Any) -> dict[str,
     ],
 )
 def test_where_a_server_is(said: dict[str, Any], where: tuple[str, int]) -> None:
-    if any(entry.get("state") for entry in said["vllm_models"]) and "state" not in gateway.instances.FIELDS:
-        pytest.skip("instances have no state yet")
     assert servers({"gpu1": said}) == {"chat": [("gpu1", *where)]}
 
 

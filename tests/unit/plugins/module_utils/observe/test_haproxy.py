@@ -118,5 +118,6 @@ def test_without_a_state_all_is_down() -> None:
 
 
 def test_what_fits_is_left_as_it_is() -> None:
-    config = "backend alpha\n server node1 127.0.0.1:18001\n server node2 127.0.0.1:18002\nbackend beta\n server none 127.0.0.1:18009\n"
+    alpha = "backend alpha\n server node1 127.0.0.1:18001\n server node2 127.0.0.1:18002\n"
+    config = f"{alpha}backend beta\n server none 127.0.0.1:18009\n"
     assert script().fitted(STATE, config) == STATE
