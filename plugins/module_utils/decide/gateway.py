@@ -48,7 +48,9 @@ def backends(
             server["limit"] = _sequences(entry) if requests == "auto" else requests
             problems.extend(_problems(server, entry, gateway))
             found.setdefault(entry["name"], []).append(server)
-    ordered = [{"name": name, "servers": sorted(found[name], key=_name)} for name in sorted(found)]
+    ordered: list[dict[str, Any]] = [
+        {"name": name, "servers": sorted(found[name], key=_name)} for name in sorted(found)
+    ]
     if not found and not problems:
         problems.append(
             f"None of the hosts ({', '.join(hosts) or 'there are none'}) has a model in vllm_models, so there is "
@@ -57,7 +59,7 @@ def backends(
     return {"backends": ordered, "problems": problems}
 
 
-def _name(server: Mapping[str, Any]) -> str:
+def _name(server: dict[str, Any]) -> str:
     return str(server["name"])
 
 
