@@ -124,10 +124,23 @@ class Answers(BaseHTTPRequestHandler):
         if self.server.broken:
             self.close_connection = True
             return
+        if b'"stream"' in body:
+            self.stream()
+            return
         if b'"wait"' in body:
             self.server.go_on.wait(60)
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.answer(200, {"model": self.server.model, "path": self.path, "size": len(body), "headers": headers})
+
+    def stream(self) -> None:
+        """Send one piece at once, and another one when it is told to."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"9\r\ndata: 1\n\n\r\n")
+        self.server.go_on.wait(60)
+        self.wfile.write(b"9\r\ndata: 2\n\n\r\n0\r\n\r\n")
 
     def answer(self, status: int, body: Any) -> None:
         """Answer."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import subprocess
 import threading
@@ -236,6 +237,16 @@ class TestRequests:
         text = several.log.read_text()
         assert "key=team-a server=beta/gpu0 status=200" in text
         assert not [word for word in (KEY, "very private", "secret=1", "Bearer") if word in text]
+
+    def test_a_stream_comes_as_it_is_sent(self, several: Gateway) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", several.port, timeout=10)
+        header = {"Authorization": f"Bearer {KEY}"}
+        connection.request("POST", "/v1/chat/completions", json.dumps({"model": "beta", "stream": True}), header)
+        response = connection.getresponse()
+        assert response.readline() == b"data: 1\n"
+        several.engines[3].go_on.set()
+        assert response.read() == b"\ndata: 2\n\n"
+        connection.close()
 
     def test_a_request_that_was_begun_is_not_sent_again(self, several: Gateway) -> None:
         alphas = several.engines[:2]
