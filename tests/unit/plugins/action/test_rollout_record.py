@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.plugins.action import ActionBase
 from ansible_collections.gpufleet.vllm.plugins.action import rollout_record as action
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import rollout_record
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, rollout_file
@@ -27,11 +28,11 @@ def path(tmp_path: Path) -> Path:
 def tell(path: Path, host: str, step: str, monkeypatch: pytest.MonkeyPatch, **more: Any) -> dict[str, Any]:
     """Run the action of a task."""
     made = action.ActionModule.__new__(action.ActionModule)
-    monkeypatch.setattr(action.ActionBase, "run", lambda *_: {})
+    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
     monkeypatch.setattr(action.display, "display", lambda *_: None)
     arguments = {name: spec.get("default") for name, spec in action.ARGUMENT_SPEC.items()}
     arguments.update({"record": str(path), "step": step, "host": host, **more})
-    monkeypatch.setattr(action.ActionBase, "validate_argument_spec", lambda *_, **__: (None, arguments))
+    monkeypatch.setattr(ActionBase, "validate_argument_spec", lambda *_, **__: (None, arguments))
     made._task = SimpleNamespace(args=arguments, check_mode=False)
     return made.run(None, {"inventory_hostname": host})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def begin(path: Path) -> None:
 def write_steps(path: Path, host: str) -> None:
     """Write steps as a process of a play does."""
     for number in range(STEPS):
-        rollout_file.changed(path, lambda record, step=f"{number}": rollout_record.step(record, host, "measured", step))
+        rollout_file.changed(path, partial(rollout_record.step, host=host, name="measured", time=str(number)))
 
 
 def test_no_step_is_lost_of_processes_that_write_at_once(tmp_path: Path) -> None:
