@@ -1,15 +1,15 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser prometheus molecule test accuracy \
-	bench gpu-lab bench-fleet sizing troubleshooting dashboard build clean
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser prometheus molecule fleet test \
+	accuracy bench gpu-lab bench-fleet sizing troubleshooting dashboard build clean
 
 PYTHON ?= python3
 MODEL ?=
 INVENTORY ?=
 LAB_PYTHON ?= $(PYTHON)
 LAB_ARGS ?=
-# Scenarios that need nothing but this machine.
-SCENARIOS ?= $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+# Scenarios that need nothing but this machine, but for the slow one of `make fleet`.
+SCENARIOS ?= $(filter-out rollout,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 VENV := .venv/bin
 # Only the tools of .venv, and the collection of this checkout, whatever the caller has installed.
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -56,6 +56,9 @@ prometheus: venv ## The rules and the dashboard with Prometheus' own programs (D
 
 molecule: venv ## Every scenario on nodes made here (SCENARIOS="one two" for some; needs root)
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
+
+fleet: venv ## Roll-outs over three nodes under load (an hour or more; needs root)
+	molecule test --scenario-name rollout
 
 test: lint docs-lint unit browser parser prometheus molecule ## All of the above
 
