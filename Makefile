@@ -1,6 +1,6 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser prometheus molecule fleet test \
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser prometheus molecule long fleet test \
 	accuracy bench gpu-lab bench-fleet sizing troubleshooting dashboard build clean
 
 PYTHON ?= python3
@@ -8,8 +8,9 @@ MODEL ?=
 INVENTORY ?=
 LAB_PYTHON ?= $(PYTHON)
 LAB_ARGS ?=
-# Scenarios that need nothing but this machine, but for the slow one of `make fleet`.
-SCENARIOS ?= $(filter-out rollout,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
+# Left out of `make test`: each takes many minutes.
+LONG := bundle engine gateway hosts monitoring
+SCENARIOS ?= $(filter-out $(LONG) rollout,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 VENV := .venv/bin
 # Only the tools of .venv, and the collection of this checkout, whatever the caller has installed.
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -54,8 +55,11 @@ prometheus: venv ## The rules and the dashboard with Prometheus' own programs (D
 	@$(PYTHON) tools/prometheus.py
 	pytest tests/prometheus
 
-molecule: venv ## Every scenario on nodes made here (SCENARIOS="one two" for some; needs root)
+molecule: venv ## Scenarios on nodes made here (SCENARIOS="one two" for some; needs root)
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
+
+long: venv ## The scenarios that `make molecule` leaves out, but for roll-outs
+	@$(MAKE) molecule SCENARIOS='$(LONG)'
 
 fleet: venv ## Roll-outs over three nodes under load (an hour or more; needs root)
 	molecule test --scenario-name rollout
