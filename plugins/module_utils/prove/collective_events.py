@@ -38,6 +38,7 @@ class Told:
     pairs: list[Event] = field(default_factory=list)
     wrong: list[Event] = field(default_factory=list)
     failed: dict[int, Event] = field(default_factory=dict)
+    joined: set[int] = field(default_factory=set)
     members: Sequence[Mapping[str, Any]] = ()
 
     @property
@@ -60,6 +61,8 @@ def sort(events: Sequence[Event]) -> Told:
             told.named = event
         elif kind == "members":
             told.members = event["members"]
+        elif kind == "joined":
+            told.joined.add(rank)
         elif kind == "failed":
             told.failed[rank] = event
         if kind in lists:

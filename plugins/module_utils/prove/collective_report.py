@@ -189,7 +189,12 @@ def _broken(outcome: Outcome) -> list[Finding]:
         codes = (told.ended or {})["codes"]
         cause = f"a rank on {outcome.host} died of signal {-codes[died[0]]} ({_where(told)})"
         return [finding("rank_died", FAIL, cause, evidence, ["read the lines above, and the kernel's log"])]
-    missing = [event for event in told.last.values() if event["event"] == "started"]
+    missing = [
+        rank
+        for rank, event in told.last.items()
+        if event["event"] == "started"
+        or (event["event"] == "failed" and rank not in told.joined and _TIMEOUT.search(event["said"]))
+    ]
     if missing and outcome.several:
         others = sorted({node["host"] for node in outcome.job["nodes"]} - {outcome.host})
         cause = f"the ranks on {outcome.host} and those on {', '.join(others)} did not find one another"

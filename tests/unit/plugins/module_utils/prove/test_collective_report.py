@@ -89,6 +89,13 @@ STUCK = [*begun(4), size(8, 0.001), *(event("size_begin", rank, 6.0, bytes=64 * 
             ["the ranks on gpu1 and those on gpu2 did not find one another"],
         ),
         (
+            TWO_HOSTS,
+            [event("began", -1), event("started"), failed(0, "The client socket has timed out after 10000ms")],
+            {},
+            "ranks_did_not_meet",
+            ["see what the check says on the other hosts"],
+        ),
+        (
             FOUR,
             [*STUCK, event("ended", -1, 60.0, code=1, codes=[-9] * 4, late=True)],
             {"result": "exit-code"},
