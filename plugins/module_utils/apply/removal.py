@@ -45,6 +45,7 @@ def instance_places(name: str, root: Path) -> list[Path]:
         SETTINGS / f"{name}.env",
         root / "instances" / name,
         CACHES / name,
+        SETTINGS / "good" / name,
         STATE / "receipts" / f"{name}.json",
         STATE / "checks" / f"{name}.json",
     ]
