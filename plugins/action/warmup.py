@@ -40,6 +40,11 @@ class ActionModule(ActionBase):
         self.title = f"{self.vars.get('inventory_hostname', '?')}: vllm@{self._task.args.get('name')}"
         try:
             answer = self.wait()
+            if answer["request"] is None:
+                words = f"rank {self._task.args.get('node_rank')} runs; the first of its hosts answers for it"
+                display.display(f"{self.title}: {words}")
+                proof = {"process": answer["process"], "warm": answer["warm"], "warmup": None}
+                return {**result, **answer, "msg": words, "proof": proof}
             return {**result, **answer, **self.warm(answer)}
         except Broken as broken:
             return {**result, **broken.answer}

@@ -99,6 +99,11 @@ _value:
     port:
       description: Port that the server listens on.
       type: int
+    ports:
+      description: >-
+        The ports that it listens on, on this host; none where another host of the engine answers for it.
+      type: list
+      elements: int
     accelerator:
       description: Kind of accelerator, V(cuda), V(rocm) or V(cpu).
       type: str

@@ -84,7 +84,8 @@ interfaces:
   sample: {"eth0": {"address": "10.0.0.5", "speed_mbit": 25000}}
 instances:
   description: >-
-    By name, the state of the unit in systemd's words, and the digest of what the running process was started from.
+    By name, the state of the unit in systemd's words, the digest of what the running process was started from, and
+    what a rank of an engine over several hosts says of itself as C(status).
   returned: always
   type: dict
   sample:
@@ -95,6 +96,7 @@ instances:
       main_pid: 4711
       restarts: 0
       digest: 1f0c4ad5
+      status: null
 unit_installed:
   description: Whether systemd knows the unit template. Null when no instances were asked for.
   returned: always

@@ -112,7 +112,7 @@ def _argument_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"{place}: extra_args.{key} has no value; vLLM would read it as the text 'None'."
     environment = entry.get("environment")
     if "nodes" in entry and isinstance(environment, Mapping) and "VLLM_HOST_IP" in environment:
-        yield f"{place}: environment.VLLM_HOST_IP is another one on each of its nodes; leave it out, it is set for each."
+        yield f"{place}: environment.VLLM_HOST_IP differs from node to node; leave it out, it is set on each."
     for key in environment if isinstance(environment, Mapping) else {}:
         if SECRET_NAME.search(str(key)) and not str(key).endswith("_PATH"):
             yield (
@@ -164,7 +164,8 @@ def _master_port_clashes(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         place = _place(position, entry)
         ports = range(value, value + MASTER_PORTS)
         if ports[-1] > LAST_PORT:
-            yield f"{place} takes the ports from master_port to {ports[-1]}; write {LAST_PORT + 1 - MASTER_PORTS} at most."
+            most = LAST_PORT + 1 - MASTER_PORTS
+            yield f"{place} takes the ports from master_port to {ports[-1]}; write {most} at most."
         clash = next((port for port in ports if port in taken), None)
         if clash is not None:
             yield (

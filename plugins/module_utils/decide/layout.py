@@ -28,8 +28,9 @@ SHARED_MOST = 0.95
 class Layout:
     """How one instance runs. Sizes are counts of ranks; ``devices`` are GPU indexes on this host.
 
-    ``together`` is what keeps the hosts of an engine over several together: the ``port`` on the head where they meet,
-    and a digest of their ``agreement``; None on one host.
+    ``ports`` are those that it listens on here and that were chosen before. ``together`` is what keeps the hosts of an
+    engine over several together: the ``port`` on the head where they meet, and a digest of their ``agreement``; None on
+    one host.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Layout:
     nodes: list[dict[str, Any]] = field(default_factory=list)
     node_rank: int = 0
     together: dict[str, Any] | None = None
+    ports: list[int] = field(default_factory=list)
     devices: list[int] = field(default_factory=list)
     start_after: list[str] = field(default_factory=list)
     dtype: str | None = None
@@ -259,6 +261,11 @@ def _for_node(layout: Layout, instance: Instance, rank: int) -> None:
         arguments["data-parallel-rpc-port"] = instance.data_parallel_port
     if rank:
         arguments["headless"] = True
+        layout.ports = []
+    else:
+        layout.ports = [instance.port, instance.master_port, instance.meeting_port]
+        if layout.data_parallel_size > 1:
+            layout.ports.append(instance.data_parallel_port)
     if node.get("address"):
         layout.environment["VLLM_HOST_IP"] = node["address"]
     if instance.network_interface:
@@ -314,6 +321,7 @@ def one_layout(
         revision=revision,
         host=instance.host,
         port=instance.port,
+        ports=[instance.port],
         accelerator=accelerator,
         engine_version=instance.engine_version,
         tensor_parallel_size=instance.tensor_parallel_size or 1,

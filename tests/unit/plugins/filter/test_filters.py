@@ -86,7 +86,7 @@ def test_the_sentences_of_a_layout_can_be_picked(variables: dict[str, Any]) -> N
 
 
 def test_port_problems(variables: dict[str, Any]) -> None:
-    layouts = [{"name": "chat", "port": 9000, "unit": "vllm@chat.service"}]
+    layouts = [{"name": "chat", "port": 9000, "ports": [9000], "unit": "vllm@chat.service"}]
     listeners = [{"port": 9000, "pid": 7, "process": "nginx", "unit": "nginx.service"}]
     text = "{{ layouts | gpufleet.vllm.port_problems(listeners) }}"
     assert render(text, {"layouts": layouts, "listeners": []}) == []

@@ -64,7 +64,7 @@ def test_show_of_any_text(text: str) -> None:
     ],
 )
 def test_state_of_an_instance_that_does_not_run(properties: dict[str, str], state: dict[str, object]) -> None:
-    assert systemd.instance_state(properties) == {**state, "main_pid": 0, "digest": None}
+    assert systemd.instance_state(properties) == {**state, "main_pid": 0, "digest": None, "status": None}
 
 
 @pytest.mark.parametrize(
