@@ -203,6 +203,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration as calibrations
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, layout, plan
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils.layout_inputs import layout_inputs
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
@@ -235,18 +236,9 @@ def parallel_layout(
 
 
 def _with_others(host: str, hosts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Decide for a host together with all that its engines, and theirs in turn, run on."""
-    known: dict[str, Any] = {}
-    ask = [host]
-    while ask:
-        name = ask.pop()
-        given = hosts[name].get("layout_input") if name in hosts and name not in known else None
-        # a host that is not part of the play, or has failed in it, was not looked at
-        if given is not None:
-            known[name] = plain(given)
-            ask.extend(node for one in known[name]["models"] for node in one.get("nodes", ()))
+    """Decide for a host together with those that it runs engines with."""
     try:
-        decided = plan.plan_hosts({name: known[name] for name in sorted(known)})
+        decided = plan.plan_hosts(layout_inputs(host, hosts))
     except InputError as error:
         raise AnsibleFilterError(str(error)) from error
     found: list[dict[str, Any]] = decided[host]["instances"]

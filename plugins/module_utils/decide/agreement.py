@@ -51,7 +51,7 @@ def _entries(one: Instance, wanted: Mapping[str, Sequence[Instance]]) -> None:
     without = [node for node, entry in written.items() if entry is None]
     if without:
         raise Refused(
-            f"{', '.join(without)} is among its 'nodes' and has no such entry in vllm_models",
+            f"'nodes' names {', '.join(without)}, and vllm_models there has no such entry",
             "entry_missing",
             ("write the entry once, in the variables of a group that holds all its nodes",),
         )
@@ -63,7 +63,7 @@ def _entries(one: Instance, wanted: Mapping[str, Sequence[Instance]]) -> None:
         if unlike:
             told = ", ".join(f"{key} is {fields[first][key]!r} and {fields[other][key]!r}" for key in unlike)
             raise Refused(
-                f"{first} and {other} say different things of it ({told})",
+                f"its entries on {first} and {other} differ ({told})",
                 "unlike_entries",
                 ("write the entry once, in the variables of a group that holds all its nodes",),
             )

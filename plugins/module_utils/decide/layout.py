@@ -193,6 +193,7 @@ def _on_gpus(
     layout.pipeline_parallel_size = sizes.pipeline_parallel_size
     layout.data_parallel_size = sizes.data_parallel_size * found.replicas
     layout.enable_expert_parallel = sizes.enable_expert_parallel
+    _check_replicas(layout, len(facts))
     layout.nodes = [{"host": host, "devices": list(devices)} for host, devices in found.devices.items()]
     layout.devices = list(found.devices[next(iter(facts))])
     for host, devices in found.devices.items():
@@ -257,8 +258,14 @@ def _for_node(layout: Layout, instance: Instance, rank: int) -> None:
         }
     )
     if layout.data_parallel_size > 1:
-        # vLLM infers the rest from nnodes and node-rank; its default port would be that of every engine
+        here = layout.data_parallel_size // len(nodes)
+        arguments["data-parallel-size-local"] = here
+        arguments["data-parallel-address"] = arguments["master-addr"]
+        # vLLM's default would be the port of every engine
         arguments["data-parallel-rpc-port"] = instance.data_parallel_port
+        if rank:
+            # the head's would turn its balancing between the hosts off (entrypoints/cli/serve.py:99-105)
+            arguments["data-parallel-start-rank"] = rank * here
     if rank:
         arguments["headless"] = True
         layout.ports = []
@@ -281,6 +288,12 @@ def _check(instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Map
             where = "this host" if len(facts) == 1 else host
             message = str(found.get("message")).rstrip(".")
             raise Refused(f"the GPUs of {where} cannot be used: {message}", "gpus_not_ready")
+    if len(facts) > 1 and isinstance(instance.gpus, tuple):
+        raise Refused(
+            "a list of GPUs is that of one host, and this engine runs on several",
+            "gpus_of_several_hosts",
+            (f"write how many it gets on each host (gpus: {len(instance.gpus)})",),
+        )
     if len(facts) > 1 and instance.distributed_executor_backend == "ray":
         raise Refused(
             "an engine over several hosts is run by vLLM's own --nnodes here, which does not go with "
@@ -293,6 +306,16 @@ def _check(instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Map
             "an engine over several hosts has to know the network interface that its ranks talk over",
             "network_interface_missing",
             ("write network_interface (as ip addr names it, the same on each host)",),
+        )
+
+
+def _check_replicas(layout: Layout, hosts: int) -> None:
+    if layout.data_parallel_size > 1 and layout.data_parallel_size % hosts:
+        raise Refused(
+            f"{layout.data_parallel_size} replicas (data_parallel_size) on {hosts} hosts would need one that spans "
+            "hosts, which is not planned",
+            "replica_over_hosts",
+            (f"write a data_parallel_size that is a multiple of {hosts}", "use replicas of one host each"),
         )
 
 
