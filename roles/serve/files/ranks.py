@@ -244,8 +244,10 @@ class Head(Member):
         for message in messages:
             if link in self.new:
                 self.welcome(link, self.new.pop(link), message)
-            elif message.get("stop") and self.child and self.asked_by is None:
-                self.asked_by = self.nodes[self.rank_of(link) or 0]
+                continue
+            rank = self.rank_of(link)
+            if rank and message.get("stop") and self.child and self.asked_by is None:
+                self.asked_by = self.nodes[rank]
 
     def rank_of(self, link: Link) -> int | None:
         """Which rank a connection belongs to."""

@@ -245,7 +245,7 @@ def test_strangers_change_nothing(make: Callable[..., Engine]) -> None:
             b"[]\n",
             b"\xff" * 9000,
             b'{"rank": 2}\n',
-            b'{"stop": 1}\n',
+            b'{"stop": 1}\n{"stop": 1}\n',
         ):
             for source in ("127.0.0.3", "127.0.0.9"):
                 where = ("127.0.0.1", engine.port)
