@@ -19,7 +19,7 @@ VARIABLES = Path(__file__).resolve().parents[1] / "vars" / "pair.yml"
 NAME, PORT = "pair", 8000
 # The bound: 15 s until a silent host is missed, 10 s until systemd starts a unit again, the rest for loading the engine
 # on a machine that is busy with something else.
-SECONDS_TO_BE_BACK = 300
+SECONDS_TO_BE_BACK = 480
 
 Deploy = Callable[..., Run]
 
