@@ -1,7 +1,7 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser molecule test accuracy bench sizing \
-	gpu-lab build clean
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser molecule test accuracy bench \
+	bench-fleet sizing gpu-lab build clean
 
 PYTHON ?= python3
 MODEL ?=
@@ -65,6 +65,9 @@ bench: venv ## Time that reading a 16-GPU host and planning 1,000 hosts take
 # Not venv: on a GPU machine it is the Python that has torch, and perhaps no network.
 gpu-lab: ## On a GPU machine: facts, links, predicted against actual (LAB_PYTHON=Python with torch, LAB_ARGS=options)
 	$(LAB_PYTHON) tools/gpu_lab.py $(LAB_ARGS)
+
+bench-fleet: venv ## What an unchanged deploy costs on 1, 4 and 8 nodes (NODES="1 4"; needs root, 12 GiB, 32 GiB of disk)
+	python tests/bench/bench_fleet.py --nodes $(or $(NODES),1 4 8)
 
 sizing: venv ## docs/sizing.md from the planner
 	python tools/sizing.py

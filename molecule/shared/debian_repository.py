@@ -55,7 +55,8 @@ def build(package: Package, folder: Path) -> None:
             "Maintainer: nobody <nobody@example.com>\nDescription: stand-in for a test\n"
         )
         root.chmod(0o755)
-        deb = folder / f"{package.name}_{package.version.replace(':', '%3a')}_all.deb"
+        # Without the epoch, as archives do.
+        deb = folder / f"{package.name}_{package.version.rpartition(':')[2]}_all.deb"
         subprocess.run(
             ["dpkg-deb", "--build", "--root-owner-group", "-Znone", root, deb], check=True, stdout=subprocess.DEVNULL
         )
@@ -111,7 +112,7 @@ def _packages(pool: Path, root: Path) -> bytes:
     for deb in sorted(pool.glob("*.deb")):
         control = subprocess.run(["dpkg-deb", "--field", deb], check=True, capture_output=True, text=True).stdout
         data = deb.read_bytes()
-        name = str(deb.relative_to(root)).replace("%", "%25")
+        name = deb.relative_to(root)
         entries.append(f"{control}Filename: ./{name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n")
     return "\n".join(entries).encode()
 

@@ -196,7 +196,6 @@ _value:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -224,14 +223,8 @@ def parallel_layout(
         corrections = calibrations.rows(plain(calibration))
     except InputError as error:
         raise AnsibleFilterError(str(error)) from error
-    wanted = [
-        replace(
-            one,
-            engine_version=one.engine_version or (str(engine_version) if engine_version else None),
-            corrections=corrections,
-        )
-        for one in instances.instances(plain(models), str(model_root))
-    ]
+    version = str(engine_version) if engine_version else None
+    wanted = instances.wanted(plain(models), str(model_root), version, corrections)
     return layout.layouts(wanted, plain(gpu_facts), plain(model_facts), str(host))
 
 

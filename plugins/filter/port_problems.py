@@ -22,6 +22,11 @@ options:
     type: list
     elements: dict
     required: true
+  leaving:
+    description: Names of instances that are removed first, so that their ports are free.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: gpufleet.vllm.host_info
 """
@@ -49,9 +54,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import prefli
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
-def port_problems(instances: Any, listeners: Any) -> list[str]:
+def port_problems(instances: Any, listeners: Any, leaving: Any = ()) -> list[str]:
     """Say which ports are taken."""
-    return preflight.port_problems(plain(instances), plain(listeners))
+    return preflight.port_problems(plain(instances), plain(listeners), plain(list(leaving)))
 
 
 class FilterModule:

@@ -97,34 +97,17 @@ cuda_facts:
       sample: 81920
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import host_software, installed
-
-
-def facts(module: AnsibleModule) -> dict[str, Any]:
-    """Everything, as the documentation says it."""
-    packages = installed.packages(
-        module.get_bin_path, lambda argv: str(module.run_command(argv)[1]), host_software.is_nvidia
-    )
-    driver = host_software.driver_package(packages)
-    fabric_manager = host_software.fabric_manager_package(packages)
-    found, files = installed.system()
-    return {
-        **found,
-        "packages": packages,
-        "installed_driver": host_software.upstream(packages[driver]["version"]) if driver else None,
-        "driver_installed_at": packages[driver]["installed_at"] if driver else None,
-        "fabric_manager": host_software.upstream(packages[fabric_manager]["version"]) if fabric_manager else None,
-        "nouveau": any(line.startswith("nouveau ") for line in files.get("/proc/modules", "").splitlines()),
-    }
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import software
 
 
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    module.exit_json(changed=False, cuda_facts=facts(module))
+    module.exit_json(
+        changed=False,
+        cuda_facts=software.cuda_facts(module.get_bin_path, lambda argv: str(module.run_command(argv)[1])),
+    )
 
 
 if __name__ == "__main__":

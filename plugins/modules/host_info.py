@@ -35,6 +35,11 @@ options:
     type: list
     elements: str
     default: []
+  users:
+    description: Names of users to look for.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.
@@ -97,6 +102,11 @@ instances:
       restarts: 0
       digest: 1f0c4ad5
       status: null
+users:
+  description: By name, home, shell and further groups of the user. Null where there is none.
+  returned: always
+  type: dict
+  sample: {"vllm": {"home": "/var/lib/vllm", "shell": "/usr/sbin/nologin", "groups": []}}
 unit_installed:
   description: Whether systemd knows the unit template. Null when no instances were asked for.
   returned: always
@@ -104,49 +114,11 @@ unit_installed:
   sample: true
 """
 
-import hashlib
-import shutil
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import interfaces, listeners, systemd
-
-
-def folder_digest(folder: Path) -> str:
-    """Return a digest of the names, sizes in bytes and modification times of the files right in a folder."""
-    files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
-    text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
-
-
-def file_digest(file: Path) -> str:
-    """Return a digest of the size in bytes and the modification time of a file, which says nothing of its content."""
-    stat = file.stat()
-    return hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
-
-
-def path_facts(name: str) -> dict[str, Any]:
-    """Return whether a path exists, the MiB free where it is or would be, where a link leads, a digest of it."""
-    path = Path(name)
-    existing = next(place for place in (path, *path.parents) if place.exists())
-    return {
-        "exists": path.exists(),
-        "free_mib": shutil.disk_usage(existing).free // 1024**2,
-        "target": str(path.readlink()) if path.is_symlink() else None,
-        "digest": folder_digest(path) if path.is_dir() else file_digest(path) if path.is_file() else None,
-    }
-
-
-def python_facts(module: AnsibleModule, name: str) -> dict[str, Any]:
-    """Ask an interpreter for its version."""
-    if not Path(name).exists():
-        return {"version": None, "problem": f"{name} does not exist"}
-    code, out, err = module.run_command([name, "-c", "import platform; print(platform.python_version())"])
-    if code:
-        return {"version": None, "problem": f"{name} does not run: {err.strip()}"}
-    return {"version": out.strip(), "problem": None}
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import interfaces, listeners, places, systemd
 
 
 def instances_facts(names: list[str]) -> dict[str, Any]:
@@ -169,6 +141,7 @@ def main() -> None:
             "ports": {"type": "list", "elements": "int", "default": []},
             "interfaces": {"type": "bool", "default": False},
             "instances": {"type": "list", "elements": "str", "default": []},
+            "users": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -179,12 +152,13 @@ def main() -> None:
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=False,
-        paths={name: path_facts(name) for name in wanted["paths"]},
-        python=python_facts(module, wanted["python"]) if wanted["python"] else None,
+        paths={name: places.path_facts(name) for name in wanted["paths"]},
+        python=places.python_facts(wanted["python"]) if wanted["python"] else None,
         listeners=listeners.listeners(set(wanted["ports"])) if wanted["ports"] else [],
         interfaces=interfaces.interfaces(module.run_command(list(interfaces.COMMAND))[1])
         if wanted["interfaces"]
         else None,
+        users={name: places.user_facts(name) for name in wanted["users"]},
         **states,
     )
 

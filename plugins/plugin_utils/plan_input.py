@@ -84,7 +84,7 @@ def read(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str]) -> dic
                 faults.setdefault(sentence, []).append(host)
             corrections(written.get("vllm_calibration"))
             asked[host] = Asked(
-                written.get("vllm_models", []) if not found else [],
+                [one for one in written.get("vllm_models", []) if not instances.absent(one)] if not found else [],
                 _described(written, profile, recording),
                 engine_version=_text(written, "engine_version"),
                 network_interface=_text(written, "vllm_network_interface"),

@@ -38,6 +38,7 @@ class Field:
 # under the dashed name (vllm/utils/argparse_utils.py:653-673).
 FIELDS: Mapping[str, Field] = {
     "name": Field("name"),
+    "state": Field("state"),
     "model": Field("model"),
     "model_source": Field("folder"),
     "revision": Field("text"),
@@ -166,6 +167,7 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "text": (lambda v: isinstance(v, str) and bool(v) and "\n" not in v, "a line of text"),
     "flag": (lambda v: isinstance(v, bool), "true or false"),
+    "state": _one_of("present", "absent"),
     "objective": _one_of("throughput", "latency"),
     "executor": _one_of("mp", "ray"),
     "encoder": _one_of("weights", "data"),

@@ -35,6 +35,11 @@ def argument_name(name: str) -> str:
     return name.lstrip("-").replace("_", "-")
 
 
+def absent(entry: Mapping[str, Any]) -> bool:
+    """Tell whether an entry is of an instance that is to go; of such a one the name alone counts."""
+    return entry.get("state") == "absent"
+
+
 def _place(position: int, entry: Mapping[str, Any]) -> str:
     name = entry.get("name")
     return f"vllm_models[{position}] ({name})" if isinstance(name, str) else f"vllm_models[{position}]"
@@ -58,7 +63,7 @@ def _field_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"{place}: {key} is {value!r}; write {CHECKS[FIELDS[key].check][1]}."
     if "name" not in entry:
         yield f"{place} has no 'name'; write {CHECKS['name'][1]}."
-    if not {"model", "model_source", "model_config"} & set(entry):
+    if not absent(entry) and not {"model", "model_source", "model_config"} & set(entry):
         yield f"{place} has no 'model'; write {CHECKS['model'][1]}, or 'model_source', a folder on the control node."
 
 
@@ -139,9 +144,9 @@ def _version_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"{place}: extra_args.{key} cannot be used, {problem}."
 
 
-def _clashes(entries: Sequence[Mapping[str, Any]], key: str, default: object) -> Iterator[str]:
+def _clashes(entries: Sequence[tuple[int, Mapping[str, Any]]], key: str, default: object) -> Iterator[str]:
     seen: dict[object, str] = {}
-    for position, entry in enumerate(entries):
+    for position, entry in entries:
         value = entry.get(key, default)
         place = _place(position, entry)
         if value is not None and isinstance(value, (str, int)) and value in seen:
@@ -150,14 +155,14 @@ def _clashes(entries: Sequence[Mapping[str, Any]], key: str, default: object) ->
             seen[value] = place
 
 
-def _master_port_clashes(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _master_port_clashes(entries: Sequence[tuple[int, Mapping[str, Any]]]) -> Iterator[str]:
     """The ports between nodes, which nobody else may have; without nodes there are none."""
     taken = {
         entry.get("port", DEFAULT_PORT): _place(position, entry)
-        for position, entry in enumerate(entries)
+        for position, entry in entries
         if good("port", entry.get("port", DEFAULT_PORT))
     }
-    for position, entry in enumerate(entries):
+    for position, entry in entries:
         value = entry.get("master_port", DEFAULT_MASTER_PORT)
         if "nodes" not in entry or not good("master_port", value):
             continue
@@ -188,13 +193,17 @@ def problems(models: object) -> list[str]:
         if not isinstance(entry, Mapping):
             found.append(f"vllm_models[{position}] is {entry!r}; write a mapping with at least 'name' and 'model'.")
             continue
-        entries.append(entry)
+        entries.append((position, entry))
         place = _place(position, entry)
-        for judge in (_field_problems, _contradictions, _argument_problems, _version_problems):
+        for judge in (_field_problems,) if absent(entry) else JUDGES:
             found.extend(judge(place, entry))
+    stay = [(position, entry) for position, entry in entries if not absent(entry)]
     return [
         *found,
         *_clashes(entries, "name", None),
-        *_clashes(entries, "port", DEFAULT_PORT),
-        *_master_port_clashes(entries),
+        *_clashes(stay, "port", DEFAULT_PORT),
+        *_master_port_clashes(stay),
     ]
+
+
+JUDGES = (_field_problems, _contradictions, _argument_problems, _version_problems)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fields import (
@@ -16,6 +16,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_prob
     DEFAULT_MASTER_PORT,
     DEFAULT_PORT,
     SECRET_NAME,
+    absent,
     argument_name,
     problems,
 )
@@ -27,6 +28,7 @@ __all__ = (
     "RESERVED_ARGUMENTS",
     "SECRET_NAME",
     "Instance",
+    "absent",
     "argument_name",
     "arguments",
     "instances",
@@ -46,6 +48,7 @@ class Instance:
 
     name: str
     model: str
+    state: str = "present"
     model_source: str | None = None
     revision: str = "main"
     gpus: str | int | tuple[int, ...] = "auto"
@@ -122,10 +125,13 @@ def instances(models: Sequence[Mapping[str, Any]], model_root: str) -> list[Inst
     """Turn a checked ``vllm_models`` list into instances.
 
     ``model_root`` is the folder on the host below which a copied model goes when the entry names no path.
-    Call :func:`problems` first; an entry that it objects to gives an undefined result here.
+    An entry with ``state: absent`` gives none. Call :func:`problems` first; an entry that it objects to gives an
+    undefined result here.
     """
     result = []
     for entry in models:
+        if absent(entry):
+            continue
         values: dict[str, Any] = {
             key: None if value == "auto" and key not in AUTO_IS_A_VALUE else value for key, value in entry.items()
         }
@@ -135,6 +141,22 @@ def instances(models: Sequence[Mapping[str, Any]], model_root: str) -> list[Inst
         values.setdefault("model", f"{model_root}/{entry['name']}")
         result.append(Instance(**values))
     return result
+
+
+def wanted(
+    models: Sequence[Mapping[str, Any]],
+    model_root: str,
+    engine_version: str | None,
+    corrections: tuple[Measured, ...],
+) -> list[Instance]:
+    """Turn a checked ``vllm_models`` list into instances that know their release and the corrections that hold here.
+
+    ``engine_version`` is the release of those that name none.
+    """
+    return [
+        replace(one, engine_version=one.engine_version or engine_version, corrections=corrections)
+        for one in instances(models, model_root)
+    ]
 
 
 def arguments(instance: Instance) -> dict[str, Any]:

@@ -67,15 +67,19 @@ def _python_problems(found: Mapping[str, Any], python: str, versions: Sequence[s
     return []
 
 
-def port_problems(instances: Sequence[Mapping[str, Any]], listeners: Sequence[Mapping[str, Any]]) -> list[str]:
+def port_problems(
+    instances: Sequence[Mapping[str, Any]], listeners: Sequence[Mapping[str, Any]], leaving: Sequence[str] = ()
+) -> list[str]:
     """Return a sentence for each port that somebody else than the instance itself listens on.
 
-    ``instances`` are layouts, ``listeners`` is what host_info returned.
+    ``instances`` are layouts, ``listeners`` is what host_info returned, ``leaving`` the names of instances that are
+    removed before others start.
     """
     found = []
+    gone = {f"vllm@{name}.service" for name in leaving}
     for instance in instances:
         for listener in listeners:
-            if listener["port"] not in instance["ports"] or listener["unit"] == instance["unit"]:
+            if listener["port"] not in instance["ports"] or listener["unit"] in {instance["unit"], *gone}:
                 continue
             holder = listener["process"] or "a process that cannot be seen"
             details = ", ".join(

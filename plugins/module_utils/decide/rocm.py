@@ -57,16 +57,17 @@ class _Host:
         return [*driver_sources.headers(distribution.headers, distribution.name, kernel), *self.wanted]
 
     def held(self, state: bool) -> list[str]:
-        """Packages of AMD's releases that are held, or that are not."""
+        """Packages of the installed driver and of the installed ROCm that are held, or that are not."""
         return sorted(
             name
             for name, package in self.packages.items()
-            if package.get("held") is state and (code_of(str(package["version"])).driver or _of_rocm(package))
+            if package.get("held") is state and self._is_amds(str(package["version"]))
         )
 
-
-def _of_rocm(package: Facts) -> bool:
-    return code_of(str(package["version"])).rocm is not None
+    def _is_amds(self, version: str) -> bool:
+        code = code_of(version)
+        driver, rocm = self.host.get("installed_driver"), self.host.get("rocm")
+        return (code.driver is not None and code.driver == driver) or (code.rocm is not None and code.rocm == rocm)
 
 
 def _same(has: Any, wanted: str) -> bool:

@@ -24,29 +24,35 @@ def parse_proc_net_tcp(text: str) -> dict[str, int]:
     return found
 
 
-def _owner(inode: str) -> int | None:
+def _owners(inodes: Collection[str]) -> dict[str, int]:
+    """Return the process that holds each socket, as far as it can be seen."""
+    found: dict[str, int] = {}
     for folder in Path("/proc").glob("[0-9]*/fd"):
         # a process may end while it is looked at
         with contextlib.suppress(OSError):
             for link in folder.iterdir():
                 with contextlib.suppress(OSError):
                     match = SOCKET.fullmatch(str(link.readlink()))
-                    if match and match.group(1) == inode:
-                        return int(folder.parent.name)
-    return None
+                    if match and match.group(1) in inodes:
+                        found.setdefault(match.group(1), int(folder.parent.name))
+    return found
 
 
-def listeners(ports: Collection[int]) -> list[dict[str, object]]:
-    """Return a mapping of ``port``, ``pid``, ``process`` and ``unit`` for each of ``ports`` that somebody holds."""
+def listeners(ports: Collection[int] | None = None) -> list[dict[str, object]]:
+    """Return a mapping of ``port``, ``pid``, ``process`` and ``unit`` for each of ``ports`` that somebody holds.
+
+    Without ``ports``, of all that somebody holds.
+    """
     found: dict[int, str] = {}
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for inode, port in parse_proc_net_tcp(Path(f"/proc/net/{name}").read_text(encoding="ascii")).items():
-                if port in ports:
+                if ports is None or port in ports:
                     found.setdefault(port, inode)
+    owners = _owners(set(found.values())) if found else {}
     result: list[dict[str, object]] = []
     for port, inode in sorted(found.items()):
-        pid = _owner(inode)
+        pid = owners.get(inode)
         process = None
         if pid:
             with contextlib.suppress(OSError):

@@ -20,7 +20,8 @@ _NAMES = re.compile(
     r"|linux-headers|linux-modules-extra|kernel-devel|kernel-headers)"
 )
 _ROCM = re.compile(r"^(\d{1,2})(\d{2})(\d{2})$")
-_DRIVER = re.compile(r"^(\d{2})(\d{2})(\d{2})\d{2}$")
+# It ends in 00, which the dates that others put there (mawk 1.3.4.20200120) never do.
+_DRIVER = re.compile(r"^(\d{2})(\d{2})(\d{2})00$")
 DRIVER_PACKAGE = "amdgpu-dkms"
 
 

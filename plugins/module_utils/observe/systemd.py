@@ -22,6 +22,8 @@ PROPERTIES = (
     "ExecMainStatus",
     "ExecMainStartTimestampMonotonic",
     "StatusText",
+    "UnitFileState",
+    "NeedDaemonReload",
 )
 # Written by the role serve into the environment of the service: what it was started from.
 DIGEST = "GPUFLEET_DIGEST"

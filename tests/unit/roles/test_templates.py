@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -237,6 +240,33 @@ def test_another_token_restarts_only_who_has_it() -> None:
         assert (render("{{ __serve_digest }}", variables) == before) is same
 
 
+def test_an_instance_waits_for_those_on_its_gpus_also_when_the_host_boots() -> None:
+    first = {**LAYOUTS["cuda"], "name": "first", "unit": "vllm@first.service", "host": "0.0.0.0", "port": 8001}
+    second = {**LAYOUTS["cuda"], "start_after": ["first"]}
+    variables = {**serve(second, serve_engine_root="/srv/vllm"), "serve_instances": [first, second]}
+    found = read_unit(rendered("serve", "start_after.conf", variables))
+    assert found["Unit"]["After"] == ["vllm@first.service"]
+    (wait,) = found["Service"]["ExecStartPre"]
+    python, option, program, *arguments = shlex.split(wait)
+    assert (python, option) == ("/srv/vllm/instances/%i/bin/python", "-c")
+    assert arguments == ["127.0.0.1", "8001", "vllm@first.service", "3600"]
+    assert int(found["Service"]["TimeoutStartSec"][0]) > 3600
+    assert not set("%$\\") & set(program)
+    compile(program, "wait", "exec")
+    assert rendered("serve", "start_after.conf", {**variables, "__serve_instance": first}) == ""
+
+
+def test_the_wait_ends_when_somebody_listens_or_the_time_is_over() -> None:
+    program = render("{{ __serve_wait }}", serve(LAYOUTS["cuda"]))
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = str(held.getsockname()[1])
+        for wanted, seconds in ((port, "60"), ("1", "1")):
+            command = [sys.executable, "-c", program, "127.0.0.1", wanted, "no.service", seconds]
+            subprocess.run(command, check=True, timeout=30)
+
+
 def test_no_secret_and_no_undefined_value_is_in_the_unit() -> None:
     text = rendered("serve", "vllm@.service", serve(LAYOUTS["odd environment"]))
     names = [name for line in read_unit(text)["Service"]["Environment"] for name in re.findall(r"(\w+)=", line)]
@@ -352,6 +382,12 @@ def test_an_instance_is_started_from_its_own_release(own: str | None, release: s
 def test_the_release_that_will_be_current_counts_in_check_mode_too() -> None:
     variables = {**serve(LAYOUTS["odd environment"]), "engine_version": "0.34.0", "engine_label": "cuda"}
     assert render("{{ __serve_release }}", variables) == "releases/0.34.0-cuda"
+
+
+@pytest.mark.parametrize(("accelerator", "groups"), [("rocm", ["render", "video"]), ("cuda", []), ("cpu", [])])
+def test_the_service_belongs_to_the_groups_of_amds_device_files(accelerator: str, groups: list[str]) -> None:
+    variables = variables_of("serve", layout_gpu_facts={"accelerator": accelerator})
+    assert render("{{ serve_groups }}", variables) == groups
 
 
 def test_every_variant_is_covered() -> None:

@@ -56,7 +56,7 @@ def test_models(entry: dict[str, Any], found: dict[str, Any], sentences: list[st
 
 
 def test_models_come_from_the_bundle() -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"name": "one", "model": "org/chat", "revision": "main", "port": 8000},
         {"name": "two", "model": "/srv/model"},
     ]

@@ -18,6 +18,7 @@ def problems_of(**fields: Any) -> list[str]:
 
 GOOD: dict[str, list[Any]] = {
     "shared_gpus": [False],
+    "state": ["present"],
     "name": ["chat", "0", "llama-3.1_70b", "a" * 63],
     "model": ["/srv/m", "/", "Qwen/Qwen3-8B", "meta-llama/Llama-3.1-70B-Instruct"],
     "model_source": ["/models/chat", "/home/me/chat"],
@@ -90,6 +91,7 @@ BAD: dict[str, tuple[list[Any], str]] = {
     **dict.fromkeys(FLAGS, YES_OR_NO),
     **dict.fromkeys(COUNTS, COUNT),
     **dict.fromkeys(("model_config", "weights_index"), FILE),
+    "state": (["", "gone", True, None], "write present or absent."),
     "objective": (["", "speed", "Throughput", 1, None, ["latency"]], "write throughput or latency."),
     "nodes": (
         [[], ["a"], ["a", "a"], ["a", ""], ["a", "b c"], ["a", 1], "a,b", 2, {}, None],
@@ -481,3 +483,24 @@ def test_the_port_between_nodes_is_an_option_with_nodes_only() -> None:
     (made,) = instances.instances([{**ENTRY, "nodes": ["a", "b"], "network_interface": "eth1"}], "/root")
     assert instances.arguments(made)["master-port"] == 29501
     assert made.nodes == ("a", "b")
+
+
+def test_of_an_instance_that_is_to_go_the_name_alone_counts() -> None:
+    gone = {"name": "old", "state": "absent"}
+    assert instances.problems([gone]) == []
+    assert instances.problems([ENTRY, gone, {**ENTRY, "name": "older", "state": "absent", "nodes": ["a", "b"]}]) == []
+    assert [one.name for one in instances.instances([gone, ENTRY], "/models")] == ["chat"]
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"state": "absent"}, "vllm_models[1] has no 'name'"),
+        ({"name": "chat", "state": "absent"}, "vllm_models[1] (chat) has the name chat of vllm_models[0] (chat)"),
+        ({"name": "Old", "state": "absent"}, "vllm_models[1] (Old): name is 'Old'"),
+        ({"name": "old", "state": "absent", "prot": 1}, "vllm_models[1] (old) has the unknown field 'prot'"),
+    ],
+)
+def test_faults_of_an_instance_that_is_to_go(entry: dict[str, Any], told: str) -> None:
+    (found,) = instances.problems([ENTRY, entry])
+    assert found.startswith(told)

@@ -118,7 +118,8 @@ def test_holds() -> None:
     loose = host("30.30.3", "7.2.3")
     for package in loose["packages"].values():
         package["held"] = False
-    # OpenMPI's library is the distribution's, and its updates are its own affair.
+    # OpenMPI's library is the distribution's, and its updates are its own affair; so is a version that looks like one.
+    loose["packages"]["other"] = {"version": "1.2.200120-1", "held": False, "installed_at": 1}
     assert plan(loose, RUNS)["hold"] == sorted(["amdgpu-dkms", *(set(PACKAGES) - {"libopenmpi3t64"})])
     assert plan(loose, RUNS, hold=False)["hold"] == []
     held = host("30.30.3", "7.2.3")

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
         ("5.7.1-3", "5.7.1", None, None),
         ("4.1.6-7ubuntu2", "4.1.6", None, None),
         ("6.1.158-1", "6.1.158", None, None),
+        ("1.3.4.20200120-3.1", "1.3.4.20200120", None, None),
+        ("20230311+deb12u1", "20230311", None, None),
         ("", "", None, None),
     ],
 )

@@ -1,0 +1,78 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Read what paths and interpreters of this machine are."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import hashlib
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+SECONDS = 60
+
+
+def folder_digest(folder: Path) -> str:
+    """Return a digest of the names, sizes in bytes and modification times of the files right in a folder."""
+    files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
+    text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def file_digest(file: Path) -> str:
+    """Return a digest of the size in bytes and the modification time of a file, which says nothing of its content."""
+    stat = file.stat()
+    return hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
+
+
+def path_facts(name: str) -> dict[str, Any]:
+    """Return whether a path exists, the MiB free where it is or would be, where a link leads, a digest of it."""
+    path = Path(name)
+    existing = next(place for place in (path, *path.parents) if place.exists())
+    return {
+        "exists": path.exists(),
+        "free_mib": shutil.disk_usage(existing).free // 1024**2,
+        "target": str(path.readlink()) if path.is_symlink() else None,
+        "digest": folder_digest(path) if path.is_dir() else file_digest(path) if path.is_file() else None,
+    }
+
+
+def python_facts(name: str) -> dict[str, Any]:
+    """Ask an interpreter for its version."""
+    if not Path(name).exists():
+        return {"version": None, "problem": f"{name} does not exist"}
+    argv = [name, "-c", "import platform; print(platform.python_version())"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"version": None, "problem": f"{name} does not run: {error}"}
+    if done.returncode:
+        return {"version": None, "problem": f"{name} does not run: {done.stderr.strip()}"}
+    return {"version": done.stdout.strip(), "problem": None}
+
+
+def tree(folder: Path) -> dict[str, list[int]]:
+    """Return the files below a folder, each with its size in bytes and its modification time in ns since the epoch."""
+    found = {}
+    for place, _folders, names in os.walk(folder):
+        for name in names:
+            path = Path(place) / name
+            # a file may go while it is looked at
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                found[str(path.relative_to(folder))] = [stat.st_size, stat.st_mtime_ns]
+    return dict(sorted(found.items()))
+
+
+def user_facts(name: str) -> dict[str, Any] | None:
+    """Return home, shell and further groups of a user; None where there is none."""
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        return None
+    groups = sorted(group.gr_name for group in grp.getgrall() if name in group.gr_mem)
+    return {"home": entry.pw_dir, "shell": entry.pw_shell, "groups": groups}
