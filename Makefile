@@ -1,15 +1,16 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser molecule test accuracy bench \
-	bench-fleet sizing gpu-lab build clean
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser prometheus molecule long fleet test \
+	accuracy bench gpu-lab bench-fleet sizing troubleshooting dashboard build clean
 
 PYTHON ?= python3
 MODEL ?=
 INVENTORY ?=
 LAB_PYTHON ?= $(PYTHON)
 LAB_ARGS ?=
-# Scenarios that need nothing but this machine.
-SCENARIOS ?= $(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml)))
+# Left out of `make test`: each takes many minutes.
+LONG := bundle engine gateway hosts monitoring
+SCENARIOS ?= $(filter-out $(LONG) rollout,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 VENV := .venv/bin
 # Only the tools of .venv, and the collection of this checkout, whatever the caller has installed.
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -50,10 +51,20 @@ browser: venv ## The plan's page in a headless Chromium (SCREENSHOTS=folder keep
 parser: venv ## vLLM's own parser takes the options that are written (CPU build of vLLM, kept in the cache folder)
 	pytest tests/vllm_parser
 
-molecule: venv ## Every scenario on nodes made here (SCENARIOS="one two" for some; needs root)
+prometheus: venv ## The rules and the dashboard with Prometheus' own programs (Debian's, kept in the cache folder)
+	@$(PYTHON) tools/prometheus.py
+	pytest tests/prometheus
+
+molecule: venv ## Scenarios on nodes made here (SCENARIOS="one two" for some; needs root)
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
 
-test: lint docs-lint unit browser parser molecule ## All of the above
+long: venv ## The scenarios that `make molecule` leaves out, but for roll-outs
+	@$(MAKE) molecule SCENARIOS='$(LONG)'
+
+fleet: venv ## Roll-outs over three nodes under load (an hour or more; needs root)
+	molecule test --scenario-name rollout
+
+test: lint docs-lint unit browser parser prometheus molecule ## All of the above
 
 accuracy: venv ## How far predictions are off from what real vLLM runs reported (TRUTH=FILE CONFIGS=DIR)
 	python tests/accuracy/score.py $(if $(TRUTH),--truth '$(TRUTH)') $(if $(CONFIGS),--configs '$(CONFIGS)')
@@ -71,6 +82,12 @@ bench-fleet: venv ## What an unchanged deploy costs on 1, 4 and 8 nodes (NODES="
 
 sizing: venv ## docs/sizing.md from the planner
 	python tools/sizing.py
+
+troubleshooting: venv ## docs/troubleshooting.md from the tables of the doctor
+	python tools/troubleshooting.py
+
+dashboard: venv ## roles/monitoring/files/dashboard.json from tools/dashboard.py
+	python tools/dashboard.py
 
 build: venv ## The collection as a tar file, in build/
 	ansible-galaxy collection build --force --output-path build

@@ -9,7 +9,11 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import collective_events, collective_report
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
+    collective_events,
+    collective_probes,
+    collective_report,
+)
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 SECONDS_BETWEEN_LOOKS = 1
@@ -66,7 +70,7 @@ class ActionModule(ActionBase):
             events = collective_events.parse(answer["events"])
             waited = time.monotonic() - begin
             stage = collective_events.stage(events)
-            if stage != shown and waited - shown_at >= SECONDS_BETWEEN_LINES:
+            if waited - shown_at >= SECONDS_BETWEEN_LINES or (stage != shown and waited - shown_at >= 1):
                 shown, shown_at = stage, waited
                 display.display(f"{self.host}: {self.check['name']}: {words}: {stage} ({waited:.0f} s)")
             if not answer["running"] or waited >= limit:
@@ -80,6 +84,7 @@ class ActionModule(ActionBase):
             result=answer["result"],
             expected_gb_s=self.check["expected_gb_s"],
             expected_reason=self.check["expected_reason"],
+            surroundings=self.check["surroundings"],
             warn_below=float(self._task.args.get("warn_below", 0.75)),
             fail_below=float(self._task.args.get("fail_below", 0.4)),
             busy=self.check["busy"],
@@ -88,13 +93,13 @@ class ActionModule(ActionBase):
     def finish(self) -> dict[str, Any]:
         """Wait, judge, narrow down, write down."""
         outcome = self.wait("all-reduce")
-        found = collective_report.findings(outcome)
-        probe = collective_report.next_probe(outcome, found)
-        if probe:
-            job = self.check["job"]
-            self.check["job"] = {**job, "environment": {**job["environment"], **probe["environment"]}}
+        search = collective_probes.Search(outcome, collective_report.findings(outcome))
+        while probe := search.next():
+            self.check["job"] = dict(probe.job)
             self.call("started")
-            found[0]["evidence"].append(collective_report.compared(probe, found, self.wait(probe["words"])))
+            search.done.append(collective_probes.tried(probe, self.wait(probe.words)))
+        self.check["job"] = outcome.job
+        found = search.concluded()
         measured = collective_report.measured(outcome)
         severities = {one["severity"] for one in found}
         state = "fail" if "fail" in severities else "warn" if "warn" in severities else "ok"

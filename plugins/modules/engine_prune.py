@@ -11,7 +11,8 @@ version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
   - Removes the oldest releases in C(<root>/releases) beyond a number. A release stays that the link C(<root>/current),
-    a link in C(<root>/instances) or a running process uses.
+    a link in C(<root>/instances), a running process, or a state that an instance can be put back to
+    (M(gpufleet.vllm.instance_state)) uses.
 options:
   root:
     description: Folder of the engine.
@@ -59,7 +60,8 @@ import shutil
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import releases
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import instance_files, releases
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 
 
 def linked(root: Path) -> set[str]:
@@ -96,7 +98,7 @@ def main() -> None:
     ages = {
         entry.name: entry.stat().st_mtime for entry in folder.glob("*") if entry.is_dir() and not entry.is_symlink()
     }
-    used = linked(root) | mapped(folder.resolve())
+    used = linked(root) | mapped(folder.resolve()) | good_states.releases(instance_files.all_states())
     removed = releases.superfluous(ages, used, module.params["keep"])
     if not module.check_mode:
         for name in removed:

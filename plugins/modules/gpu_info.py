@@ -252,7 +252,8 @@ gpu_facts:
           sample: {"state": "Completed", "status": "Success"}
         pcie:
           description: PCIe link, with C(generation_max), C(generation_current), C(width_max) and
-            C(width_current) in lanes. The generation falls on an idle GPU.
+            C(width_current) in lanes. The generation falls on an idle GPU. C(generation_device) and C(generation_host)
+            are what the card and the slot can do.
           type: dict
           sample: {"generation_max": 5, "generation_current": 5, "width_max": 16, "width_current": 16}
         nvlink:
@@ -274,6 +275,10 @@ gpu_facts:
           description: How the GPU was given to a virtual machine.
           type: str
           sample: Pass-Through
+        utilization_percent:
+          description: Share of the last second in which the GPU computed.
+          type: int
+          sample: 0
         recovery_action:
           description: What the driver asks for, for example C(Reset). V(null) where it asks for nothing.
           type: str

@@ -10,8 +10,9 @@ short_description: Removes commits of hub models that no instance of the host us
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
-  - Looks at the settings of all instances of the host, C(/etc/vllm/*.yaml), and lets huggingface_hub's own tool,
-    C(hf cache rm), remove every other commit of a model in a cache. Removes nothing when there are no instances at all.
+  - Looks at the settings of all instances of the host, C(/etc/vllm/*.yaml), and at the states that they can be put
+    back to (M(gpufleet.vllm.instance_state)), and lets huggingface_hub's own tool, C(hf cache rm), remove every other
+    commit of a model in a cache. Removes nothing when there are no instances at all.
 options:
   cache:
     description: Folder of huggingface_hub's cache on the host.
@@ -57,6 +58,8 @@ import re
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import instance_files
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 
 SETTINGS = Path("/etc/vllm")
 # The role serve writes the settings as plain YAML, a key on a line of its own.
@@ -64,8 +67,8 @@ SETTING = re.compile(r"^(model|revision):\s*['\"]?([^'\"\n]+?)['\"]?\s*$", re.MU
 
 
 def used() -> set[tuple[str, str]]:
-    """Model and commit of each instance that has one."""
-    found = set()
+    """Model and commit of each instance that has one, and of the states it can be put back to."""
+    found = good_states.commits(instance_files.all_states())
     for file in SETTINGS.glob("*.yaml"):
         settings = dict(SETTING.findall(file.read_text(encoding="utf-8")))
         if "revision" in settings:

@@ -15,8 +15,10 @@ description:
   - The ranks run in a transient unit of systemd under a time limit, so that a hang is a finding. With
     O(state=started) each host starts its part, with O(state=finished) each waits for its own; an engine over several
     hosts needs both tasks, in this order, on all of its hosts.
-  - When the bandwidth is low, the ranks are measured two by two; when it fails on the GPUs of one host, it is tried
-    again with P2P off.
+  - When the bandwidth is low, the ranks are measured two by two. When it fails on the GPUs of one host, it is tried
+    again with P2P off, then without shared memory, then on neighbours two by two; between hosts, without RDMA. Each of
+    these has a time limit of its own, and what they show is in the finding.
+  - NCCL's warnings are in the evidence. Hosts of one engine also compare their clocks, the release, and the model.
   - What was measured is kept in C(/var/lib/vllm/checks/<name>.json) on the host.
 options:
   state:

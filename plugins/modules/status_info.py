@@ -116,15 +116,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, metrics, receipt, status
-
-SETTINGS = Path("/etc/vllm")
-
-
-def names() -> list[str]:
-    """Name the instances that have settings or a receipt."""
-    found = {path.stem for path in SETTINGS.glob("*.yaml")}
-    return sorted(found | {path.stem for path in Path(receipt.FOLDER).glob("[!.]*.json")})
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, instances, metrics, receipt, status
 
 
 def told(written: dict[str, str], process: dict[str, Any] | None, timeout: int) -> dict[str, Any]:
@@ -160,13 +152,13 @@ def main() -> None:
         module.exit_json(changed=False, receipts=[one for one in read if one])
     found = []
     try:
-        wanted = names()
+        wanted = instances.names()
         units = systemd.show([f"vllm@{name}.service" for name in wanted]) if wanted else {}
     except GpufleetError as error:
         module.fail_json(msg=str(error))
     for name in wanted:
         properties = units.get(f"vllm@{name}.service", {})
-        written = status.settings(text_of(SETTINGS / f"{name}.yaml") or "")
+        written = status.settings(text_of(instances.SETTINGS / f"{name}.yaml") or "")
         process = systemd.process_of(properties)
         found.append(
             status.instance(

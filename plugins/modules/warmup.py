@@ -18,7 +18,8 @@ description:
   - A process that its receipt says was warmed up gets one short request alone.
   - While the engine loads, prints a line whenever its stage changes and at least every 15 seconds, and one for each
     step of the warm-up.
-  - An engine that dies ends the wait at once; the message gives the reason and the last lines of its journal.
+  - An engine that dies ends the wait at once; the message gives the reason, what to do about it where the table of
+    signatures knows it (docs/troubleshooting.md), and the last lines of its journal.
   - Of an engine over several hosts the first one answers. A host that still waits for another one 120 seconds after its
     unit was started is a failure that names the other.
   - Where the process has an API key in C(VLLM_API_KEY), the requests carry it; it does not leave the host.
@@ -339,9 +340,11 @@ def main() -> None:
         finished = warmup.wait_for_health()
         result = warmup.prove() if finished else {}
     except Failed as failure:
+        told = warmup.journal()
         lines = [
+            *journal.advice(told),
             f"Last lines of the journal of {warmup.unit}:",
-            *journal.telling(warmup.journal(), LINES_SHOWN),
+            *journal.telling(told, LINES_SHOWN),
         ]
         module.fail_json(msg="\n".join([str(failure), *lines]))
     except GpufleetError as error:

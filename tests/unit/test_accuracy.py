@@ -3,13 +3,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts, model, recorded
 
 from tests.accuracy import score
 from tests.unit.samples import CHECKOUT, shared
+from tools.lab import engines
+
+OUR_RUNS = CHECKOUT / "tests/unit/fixtures/memory/h200-vllm-0.25.1.json"
+LAB = [run for run in json.loads(OUR_RUNS.read_text(encoding="utf-8")) if run["source"].startswith("make gpu-lab")]
 
 
 @pytest.fixture(scope="module")
@@ -49,10 +56,31 @@ def test_figures() -> None:
 
 def test_runs_of_our_own_on_an_h200() -> None:
     """Weights, KV cache and tokens of vLLM 0.25.1 with both model runners, with weights that were made up."""
-    runs = score.load(CHECKOUT / "tests/unit/fixtures/memory/h200-vllm-0.25.1.json", Path(shared("model_configs")))
+    runs = score.load(OUR_RUNS, Path(shared("model_configs")))
     assert len(runs) >= 20
     for run in runs:
         assert run.weights is not None
         assert abs(run.weights) < 0.06, run.record["id"]
         assert run.tokens is not None
         assert abs(run.tokens) < 0.03, run.record["id"]
+
+
+@pytest.mark.parametrize("run", LAB, ids=[run["id"] for run in LAB])
+def test_what_the_lab_saw_of_engines_with_graphs(run: dict[str, Any]) -> None:
+    """Planned from the facts of an H200 with nothing written but the GPUs, as `make gpu-lab` does."""
+    host = facts.build_facts(recorded.read_recording(str(CHECKOUT / "tests/unit/fixtures/hosts/h200-vm")), "recorded")
+    path = Path(shared(f"model_configs/{run['model'].replace('/', '--')}_config.json"))
+    config = model.parse_config(path.read_text(encoding="utf-8"), str(path))
+    one = engines.Wanted(run["model"], config, run["tp"], {})
+    layout = engines.planned(one, host, [0], run["vllm_version"])
+    memory, logged = layout["memory"], run["profile_logged"]
+    assert layout["assumed"]["model_runner"] == int(run["model_runner"][1:])
+    assert layout["kv_cache_tokens"] == pytest.approx(run["kv_cache_tokens"], rel=0.0025)
+    assert layout["max_concurrency"] == pytest.approx(run["max_concurrency"], rel=0.0025)
+    assert memory["weights_gib"] == pytest.approx(run["model_load_gib"], rel=0.0025)
+    assert memory["kv_cache_gib"] == pytest.approx(run["available_kv_gib"], rel=0.0025)
+    assert memory["non_torch_gib"] == pytest.approx(logged["non_torch_increase_gib"], abs=0.05)
+    # torch.compile holds up to 0.25 GiB more of a dense model than the account, which is of runs without it
+    assert memory["activation_gib"] == pytest.approx(logged["torch_peak_increase_gib"], abs=0.25)
+    graphs = logged.get("cuda_graph_estimated_gib", logged["cuda_graph_actual_gib"])
+    assert memory["cuda_graphs_gib"] == pytest.approx(graphs, abs=0.1)

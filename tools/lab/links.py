@@ -15,10 +15,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import collective_check, collectives, gpu_speed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
+    collective_check,
+    collective_jobs,
+    collectives,
+    gpu_speed,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
     all_reduce_worker,
     collective_events,
+    collective_probes,
     collective_report,
 )
 
@@ -143,14 +149,15 @@ def check(
             ran.outcome,
             expected_gb_s=expected.gb_s,
             expected_reason=expected.reason,
+            surroundings=collective_jobs.surroundings(gpu_facts),
             warn_below=wishes.warn_below,
             fail_below=wishes.fail_below,
         )
         found = judged(outcome)
-        probe = collective_report.next_probe(outcome, found["findings"])
-        if probe:
-            again = run({**own, "environment": {**own["environment"], **probe["environment"]}}, python).outcome
-            found["findings"][0]["evidence"].append(collective_report.compared(probe, found["findings"], again))
+        search = collective_probes.Search(outcome, found["findings"])
+        while probe := search.next():
+            search.done.append(collective_probes.tried(probe, run(probe.job, python).outcome))
+        found["findings"] = search.concluded()
         results.append(
             {
                 "case": words,

@@ -64,6 +64,15 @@ def throttled(node2: Host) -> Iterator[str]:
 
 
 @pytest.fixture
+def nameless(node2: Host) -> Iterator[str]:
+    """The second node's own name is in no file."""
+    before = node2.check_output("cat /etc/hosts")
+    node2.check_output("sed -i '/node2/d' /etc/hosts")
+    yield "node2"
+    node2.check_output("printf '%%s\\n' %s > /etc/hosts", before)
+
+
+@pytest.fixture
 def apart(node1: Host, node2: Host) -> Iterator[str]:
     """An interface on each node that does not lead to the other one."""
     for place, one in enumerate((node1, node2)):

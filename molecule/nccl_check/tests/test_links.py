@@ -74,6 +74,12 @@ def test_a_blocked_port_is_named(blocked_port: int, check: Check) -> None:
     assert seconds < SECONDS + 20
 
 
+def test_a_node_that_does_not_know_its_name(nameless: str, check: Check) -> None:
+    run = check()
+    assert run.code == 0, run.output
+    assert f"{nameless} cannot resolve its own name {nameless}: " in run.text, run.output
+
+
 def test_an_interface_that_is_not_there(check: Check) -> None:
     run, seconds = seconds_of(lambda: check(pair_interface="eth7"))
     assert run.code != 0

@@ -3,10 +3,15 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 
 # systemd.exec(5), EnvironmentFile=: inside double quotes a backslash keeps these from their meaning.
 ENVIRONMENT_FILE_SPECIAL = '\\"`$'
+# A line of such a file as it is written here: in double quotes, over several lines perhaps, or one plain word.
+_LINE = re.compile(r'^(\w+)=(?:"((?:[^"\\]|\\.)*)"|([^\s"]*))$', re.MULTILINE | re.DOTALL)
+_ESCAPED = re.compile(r'\\([\\"`$])')
 
 
 def _refused(character: str) -> bool:
@@ -38,3 +43,11 @@ def quote_environment(value: str) -> str:
             f"The value {value!r} holds {bad[0]!r}, which has no place in an environment file; take it out."
         )
     return '"' + "".join(f"\\{c}" if c in ENVIRONMENT_FILE_SPECIAL else c for c in value) + '"'
+
+
+def read_environment(text: str) -> dict[str, str]:
+    """Read back the lines that :func:`quote_environment` wrote, and those of one plain word."""
+    found = {}
+    for name, quoted, plain in _LINE.findall(text):
+        found[name] = _ESCAPED.sub(r"\1", quoted) if quoted else plain
+    return found

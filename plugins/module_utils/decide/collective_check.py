@@ -126,6 +126,9 @@ def job(
         "sizes": list(GPU_SIZES if on_gpu else CPU_SIZES),
         "environment": _environment(layout),
         "release": release,
+        # what its hosts compare; into a folder they look
+        "model": layout.get("model"),
+        "revision": layout.get("revision"),
         "seconds": wishes.seconds,
         # Of the whole time: for the hosts to find one another, and for one exchange.
         "meeting_seconds": max(5, wishes.seconds // 4),

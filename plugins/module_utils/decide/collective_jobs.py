@@ -10,6 +10,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import collec
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.collective_check import Wishes
 
 NEW, ALWAYS, NEVER = "new", "always", "never"
+# What a host calls its release before there is one, as in check mode: the link itself.
+NOT_INSTALLED = "current"
 CHOICES = (NEW, ALWAYS, NEVER)
 
 
@@ -50,10 +52,21 @@ def collective_jobs(
                 "job": collective_check.job(layout, addresses, str(seen[host]["release"]), expected, wishes),
                 "expected_gb_s": expected.gb_s,
                 "expected_reason": expected.reason,
+                "surroundings": surroundings(gpu_facts),
                 "busy": any(seen[name].get("active", {}).get(layout["name"]) for name in hosts if name in seen),
             }
         )
     return {"jobs": jobs, "problems": problems}
+
+
+def surroundings(gpu_facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the facts say of the host that can break the links of its GPUs; ``shm_mib`` is the size of /dev/shm."""
+    iommu = gpu_facts.get("iommu") or {}
+    return {
+        "iommu_translates": iommu.get("translates"),
+        "acs_redirects": iommu.get("acs_redirects"),
+        "shm_mib": gpu_facts.get("shm_total_mib"),
+    }
 
 
 def keys(instances: Sequence[Mapping[str, Any]], gpu_facts: Mapping[str, Any]) -> dict[str, str]:
@@ -75,6 +88,13 @@ def _problems(layout: Mapping[str, Any], hosts: Sequence[str], seen: Mapping[str
         ]
     if len(hosts) == 1:
         return []
+    releases = {str(seen[host]["release"]): host for host in hosts if seen[host]["release"] != NOT_INSTALLED}
+    if len(releases) > 1:
+        listed = ", ".join(f"{release} on {host}" for release, host in sorted(releases.items()))
+        return [
+            f"{name}: the hosts of this engine do not run the same release of vLLM: {listed}; deploy the same "
+            "engine_version to all of them."
+        ]
     if not interface:
         return [f"{name}: an engine over several hosts has to name the network between them: write network_interface."]
     found = []

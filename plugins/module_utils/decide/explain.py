@@ -190,7 +190,7 @@ def reasons(instance: Instance, option: Option, replicas: int, settings: Setting
 
 
 def _memory_reason(engine: Engine, account: memory.Account) -> str:
-    graphs = account.cuda_graphs_gib if engine.version.subtracts_cuda_graphs else 0.0
+    graphs = account.cuda_graphs_gib if engine.subtracts_cuda_graphs else 0.0
     return (
         f"Of the {account.budget_gib:.1f} GiB that vLLM may use of each GPU, weights take {account.weights_gib:.1f}, "
         f"activation {account.activation_gib:.1f}, CUDA graphs {graphs:.1f}, memory outside of PyTorch "

@@ -99,17 +99,30 @@ TABLE: Sequence[Measured] = (
     Measured("non_torch", 2.08, "GiB", H100_LOGS, since=(0, 12), ranks=(2, 3), capability=9.0, below=11.0),
     Measured("non_torch", 2.21, "GiB", H100_LOGS, since=(0, 12), ranks=(4, 1024), capability=9.0, below=11.0),
     Measured("non_torch", 0.25, "GiB", "Qwen2-7B on 2 x A100, vLLM 0.10.1.1"),
-    # CUDA graphs: a part for each layer at 51 captured batch sizes, more where experts are captured. V2 estimated none
-    # before 0.29.0 (v1/worker/gpu/model_runner.py, profile_cudagraph_memory).
+    # CUDA graphs: a part for each layer at 51 captured batch sizes, more where experts are captured. Where vLLM takes
+    # them off the KV cache this is what it estimates, which is less than they take (0.64 and 0.80 GiB); where it does
+    # not (memory.py, subtracts_cuda_graphs), what they take.
     Measured("graphs", 0.32, "GiB", H100_LOGS, until=(0, 20)),
     Measured("graphs_per_layer", 0.0165, "GiB", H100_LOGS, until=(0, 20)),
     Measured("graphs_experts", 0.35, "GiB", H100_LOGS + " (MoE models)", until=(0, 20)),
-    Measured("graphs", 0.0, "GiB", H200_RUNS, until=(0, 29), runner=2),
+    Measured(
+        "graphs",
+        0.9,
+        "GiB",
+        H200_RUNS + ": 0.98 for Llama-3.1-8B, 0.90 for Qwen3-14B, 0.12 for 7 batch sizes of Qwen3-0.6B",
+        until=(0, 29),
+        runner=2,
+    ),
     Measured("graphs_per_layer", 0.0, "GiB", H200_RUNS, until=(0, 29), runner=2),
     Measured("graphs_experts", 0.0, "GiB", H200_RUNS, until=(0, 29), runner=2),
     Measured("graphs", 0.18, "GiB", H200_RUNS + ": V1 estimated 0.50 for Llama-3.1-8B, 0.36 for Qwen3-8B"),
     Measured("graphs_per_layer", 0.0075, "GiB", "H100 logs, scaled to those two; not measured for V2 since 0.29"),
-    Measured("graphs_experts", 0.15, "GiB", "as before 0.20, scaled"),
+    Measured(
+        "graphs_experts",
+        0.15,
+        "GiB",
+        "as before 0.20, scaled; V1 estimated 0.64 for Qwen3-30B-A3B on an H200, 2026-11-29",
+    ),
     # Outside of the account, before vLLM looks at the free memory: CUDA context, with several ranks NCCL's buffers.
     # Less on GPUs of 24 GiB, where a utilization of 0.98 was seen to start.
     Measured(

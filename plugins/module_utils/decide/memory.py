@@ -31,6 +31,8 @@ SPARED = 0.05
 LENGTH_STEP = 256
 # v1/worker/workspace.py came with this release: what experts take is kept, not freed with the forward pass
 EXPERT_WORKSPACE_KEPT = "0.13.0"
+# The second model runner estimates its CUDA graphs since this release
+V2_GRAPHS = "0.29.0"
 # Batch sizes that are captured: 1, 2, 4, each 8 to 256 and each 16 to 512 (config/vllm.py:2398-2470)
 CAPTURED_AT_512 = 51
 # Numbers that the receipts of a fleet correct (calibration.py).
@@ -74,6 +76,14 @@ class Engine:
     model_runner: int = 2
     hybrid_manager: bool = True
     corrections: tuple[measured.Measured, ...] = ()
+
+    @property
+    def subtracts_cuda_graphs(self) -> bool:
+        """Whether vLLM takes CUDA graphs off the KV cache; else they come on top of the budget.
+
+        V2 says that they take nothing before 0.29.0 (v1/worker/gpu/model_runner.py:680, profile_cudagraph_memory).
+        """
+        return self.version.subtracts_cuda_graphs and (self.model_runner != 2 or self.version.at_least(V2_GRAPHS))
 
     def number(self, name: str, sizes: Sizes, gpu: Gpu) -> float:
         """Look up a measured number for this engine."""
@@ -225,7 +235,7 @@ def captured_sizes(max_num_seqs: int) -> int:
 def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -> list[Account]:
     """Draw up the account of one rank of each pipeline stage.
 
-    ``model`` is what model_info says. CUDA graphs count against the budget since vLLM 0.21; before, they come on top.
+    ``model`` is what model_info says. CUDA graphs are left out of the budget where vLLM does so; they come on top then.
     """
     budget = gpu.memory_gib * engine.gpu_memory_utilization
     count = sizes.pipeline_parallel_size
@@ -240,7 +250,7 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
         activation = _activation(model, sizes, engine, gpu, place == 0, place == count - 1)
         graphs = _graphs(model, sizes, engine, gpu, len(cut[place]))
         outside = engine.number("non_torch", sizes, gpu)
-        counted = graphs if engine.version.subtracts_cuda_graphs else 0.0
+        counted = graphs if engine.subtracts_cuda_graphs else 0.0
         left = budget - weights - activation - counted - outside
         if engine.kv_cache_memory_bytes:
             left = engine.kv_cache_memory_bytes / GIB
@@ -282,7 +292,7 @@ def fit(
 
 def rest_gib(engine: Engine, account: Account) -> float:
     """GiB of the budget that are neither weights nor KV cache."""
-    graphs = account.cuda_graphs_gib if engine.version.subtracts_cuda_graphs else 0.0
+    graphs = account.cuda_graphs_gib if engine.subtracts_cuda_graphs else 0.0
     return account.activation_gib + account.non_torch_gib + graphs
 
 
@@ -302,7 +312,7 @@ def start_problem(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: G
             "memory_held",
             ("stop the other processes on the GPU", f"write gpu_memory_utilization: {most:g} or less"),
         )
-    late = context + (0.0 if engine.version.subtracts_cuda_graphs else account.cuda_graphs_gib)
+    late = context + (0.0 if engine.subtracts_cuda_graphs else account.cuda_graphs_gib)
     if model.get("quantization") in WITHOUT_EXPERT_WORKSPACE:
         late += engine.number("late_mxfp4", sizes, gpu) * _sampler(model, sizes, engine, gpu) / GIB
     outside = account.total_gib - account.budget_gib

@@ -31,7 +31,7 @@ def engine_problems(
         for version in releases
         if not VERSION.fullmatch(version)
     ]
-    wanted = [version for version, mark in releases.items() if not host["paths"][mark]["exists"]]
+    wanted = [version for version, mark in releases.items() if not host["paths"].get(mark, {}).get("exists")]
     if found or not wanted:
         return found
     found.extend(_python_problems(host["python"], python, wanted, variant))

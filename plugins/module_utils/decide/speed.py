@@ -200,7 +200,10 @@ def _computes_in_8_bits(engine: _Engine) -> bool:
 def _fixed_ms(engine: _Engine, tokens: int) -> float:
     layers, moe, _ = model_work.layer_counts(engine.model)
     each = value("layer_us") + (value("eager_layer_us") if engine.enforce_eager else 0)
-    return value("step_ms") + (layers * each + moe * value("moe_layer_us") + tokens * value("sequence_us")) / 1000
+    experts = value("moe_layer_us")
+    if engine.sizes.enable_expert_parallel and engine.experts_everywhere > 1:
+        experts += value("spread_experts_us")
+    return value("step_ms") + (layers * each + moe * experts + tokens * value("sequence_us")) / 1000
 
 
 def _links_ms(engine: _Engine, tokens: int) -> float:

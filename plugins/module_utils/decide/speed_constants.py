@@ -40,8 +40,13 @@ CONSTANTS: dict[str, Constant] = {
     "step_ms": Constant(0.5, "ms a step", "sweep: what is left at one request; scheduler, sampler, copies"),
     "layer_us": Constant(30, "us a layer", "sweep: what is left at one request, over 36 layers"),
     "moe_layer_us": Constant(
-        100,
+        15,
         "us a layer more for a mixture of experts",
+        "make gpu-lab, 2026-11-29: Qwen3-30B-A3B on one H200, vLLM 0.25.1, 4.1 ms at one request and 15.2 at 32",
+    ),
+    "spread_experts_us": Constant(
+        85,
+        "us a layer more where ranks have whole experts and wait for the busiest",
         "ml-energy/leaderboard, lm-arena-chat.json: Qwen3-235B-A22B on 8 B200, 18.7 ms at 16 requests, 94 layers",
     ),
     "eager_layer_us": Constant(250, "us a layer more without CUDA graphs", "rule of thumb: some 12 launches of 20 us"),

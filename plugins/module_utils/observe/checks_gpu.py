@@ -157,7 +157,7 @@ def memory_in_use(host: Host) -> Finding | None:
         + (f" {process['memory_used_mib']} MiB" if process.get("memory_used_mib") is not None else "")
         for device in host.devices
         for process in device.get("processes") or ()
-        if "C" in (process.get("type") or "C")
+        if "C" in (process.get("type") or "C") and process.get("pid") not in host.own_pids
     ]
     if not held:
         return None
@@ -186,6 +186,28 @@ def pcie_width(host: Host) -> Finding | None:
         WARN,
         f"PCIe links are narrower than they could be ({'; '.join(narrow)}).",
         "Check the slot's lanes in the board's manual, risers, and the card's seat.",
+    )
+
+
+def pcie_generation(host: Host) -> Finding | None:
+    """A slot of an older generation than the card's halves what goes over it.
+
+    The current generation says nothing: an idle GPU lowers it to save power.
+    """
+    slow = [
+        f"GPU {device['index']}: PCIe {pcie['generation_host']} of {pcie['generation_device']}"
+        for device in host.devices
+        if (pcie := device.get("pcie") or {}).get("generation_host")
+        and pcie.get("generation_device")
+        and pcie["generation_host"] < pcie["generation_device"]
+    ]
+    if not slow:
+        return None
+    return finding(
+        "pcie_generation",
+        WARN,
+        f"PCIe slots are older than the cards in them ({'; '.join(slow)}).",
+        "Look for a setting of the slot's generation in the BIOS, and at risers; else use the slots of the processor.",
     )
 
 

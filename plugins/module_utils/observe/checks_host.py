@@ -11,6 +11,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.findings imp
     Finding,
     Host,
     finding,
+    gpus_named,
 )
 
 # NCCL and vLLM's workers share buffers through /dev/shm. Docker's default is 64 MiB and too small; NVIDIA's
@@ -72,6 +73,22 @@ def acs(host: Host) -> Finding | None:
     if known:
         return finding("acs", OK, "No PCI bridge redirects peer-to-peer traffic (ACS).")
     return finding("acs", UNKNOWN, "The ACS state was not read.", "Install lspci (pciutils) and run as root.")
+
+
+def numa(host: Host) -> Finding | None:
+    """On a machine of several NUMA nodes each GPU should say which of them it is near to."""
+    if host.numa_nodes < 2 or not host.devices:
+        return None
+    lost = [device["index"] for device in host.devices if device.get("numa_node") is None]
+    if not lost or not host.pci:
+        return None
+    return finding(
+        "numa",
+        WARN,
+        f"This machine has {host.numa_nodes} NUMA nodes, and {gpus_named(lost)} of none of them: ranks cannot be bound "
+        "near to their GPUs.",
+        "Turn NUMA on in the BIOS (one node per socket); in a virtual machine let the hypervisor pass the topology on.",
+    )
 
 
 def nouveau(host: Host) -> Finding | None:

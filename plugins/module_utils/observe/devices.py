@@ -51,6 +51,7 @@ SHAPE: dict[str, Any] = {
     "addressing_mode": None,
     "virtualization_mode": None,
     "recovery_action": None,
+    "utilization_percent": None,
     "minor_number": None,
     "brand": None,
     "lost": False,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,10 +75,10 @@ class _Found:
     cuda_version: str | None = None
 
 
-def build_facts(outputs: Outputs, source: str = "live") -> dict[str, Any]:
+def build_facts(outputs: Outputs, source: str = "live", own_pids: Collection[int] = frozenset()) -> dict[str, Any]:
     """All facts of one host, in the shape that the module's documentation describes.
 
-    ``source`` is how the outputs were had: live or recorded.
+    ``source`` is how the outputs were had: live or recorded. Programs of ``own_pids`` may hold GPU memory.
     """
     warnings = readiness.hanging_tools(outputs)
     host = host_data(text_of(outputs, sources.HOST), warnings)
@@ -126,6 +126,8 @@ def build_facts(outputs: Outputs, source: str = "live") -> dict[str, Any]:
         rdma=bool(facts["nics"]),
         modinfo=text_of(outputs, sources.MODINFO),
         tool_ready=facts["state"] == state.READY,
+        numa_nodes=len(facts["numa_nodes"] or ()),
+        own_pids=frozenset(own_pids),
     )
     return {
         **facts,

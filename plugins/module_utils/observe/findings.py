@@ -33,6 +33,8 @@ class Host:
     rdma: bool = False
     modinfo: str = ""
     tool_ready: bool = True
+    numa_nodes: int = 0
+    own_pids: frozenset[int] = frozenset()
 
 
 def finding(check: str, state: str, message: str, remedy: str | None = None) -> Finding:

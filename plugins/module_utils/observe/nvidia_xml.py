@@ -110,6 +110,7 @@ def device_from_element(gpu: ET.Element, index: int) -> dict[str, Any]:
         "pcie": _pcie(gpu),
         "virtualization_mode": _value(gpu, "gpu_virtualization_mode/virtualization_mode"),
         "recovery_action": _recovery(gpu),
+        "utilization_percent": _percent(_value(gpu, "utilization/gpu_util")),
         "lost": _lost(gpu),
         "processes": [_process(item) for item in gpu.findall("processes/process_info")],
     }
@@ -179,6 +180,8 @@ def _pcie(gpu: ET.Element) -> dict[str, int | None]:
     return {
         "generation_max": _integer(_value(gpu, f"{info}/pcie_gen/max_link_gen")),
         "generation_current": _integer(_value(gpu, f"{info}/pcie_gen/current_link_gen")),
+        "generation_device": _integer(_value(gpu, f"{info}/pcie_gen/max_device_link_gen")),
+        "generation_host": _integer(_value(gpu, f"{info}/pcie_gen/max_host_link_gen")),
         "width_max": _integer((_value(gpu, f"{info}/link_widths/max_link_width") or "").rstrip("x")),
         "width_current": _integer((_value(gpu, f"{info}/link_widths/current_link_width") or "").rstrip("x")),
     }
@@ -224,6 +227,10 @@ def _switch(parent: ET.Element, path: str) -> bool | None:
 
 def _integer(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None
+
+
+def _percent(text: str | None) -> int | None:
+    return _integer((text or "").rstrip(" %"))
 
 
 def _mib(text: str | None) -> int | None:

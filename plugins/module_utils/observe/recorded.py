@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import sources
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import instance_sources, redact, sources
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.sources import (
     COMMANDS,
     FAILED,
@@ -26,7 +26,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.sources impo
 # How each tool ended, by name: status, returncode, seconds, error. Folders made by hand have no such file.
 INDEX = "record.json"
 FILE_LIMIT_BYTES = 64 * 1024 * 1024
-_WANTED = frozenset((*COMMANDS, *RECORDED_ONLY, HOST))
+_OF_INSTANCES = frozenset((*instance_sources.commands(()), instance_sources.UNITS, instance_sources.INSTANCES))
+_WANTED = frozenset((*COMMANDS, *RECORDED_ONLY, HOST, *_OF_INSTANCES))
 _AMD_NAME = re.compile(r"^(?:amd|rocm)-smi-[\w.-]+\.(?:json|txt)$")
 _UUID = re.compile(r"\b(GPU|MIG)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 _SECRETS = (
@@ -72,7 +73,11 @@ def read_recording(folder: str) -> Outputs:
 
 
 def _is_wanted(name: str) -> bool:
-    return name in _WANTED or bool(_AMD_NAME.match(name))
+    return name in _WANTED or bool(_AMD_NAME.match(name)) or _is_of_instances(name)
+
+
+def _is_of_instances(name: str) -> bool:
+    return name in _OF_INSTANCES or bool(instance_sources.JOURNAL.match(name))
 
 
 def _index(path: Path) -> dict[str, dict[str, Any]]:
@@ -120,7 +125,9 @@ def recording_files(outputs: Outputs, keep_identity: bool) -> dict[str, str]:
             "error": error[:4000],
         }
         if output.status != MISSING:
-            files[name] = output.text if keep_identity else _without_identity(output.text, numbers)
+            # what the engines and the kernel say may hold secrets, which nobody asked to keep
+            text = redact.redacted(output.text) if _is_of_instances(name) else output.text
+            files[name] = text if keep_identity else _without_identity(text, numbers)
     files[INDEX] = json.dumps(index, indent=1, sort_keys=True) + "\n"
     return files
 

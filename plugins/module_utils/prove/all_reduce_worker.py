@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import faulthandler
+import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -20,9 +21,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 FLOAT_BYTES = 4
@@ -37,6 +40,10 @@ SECONDS_TO_END = 5
 PAIR_BYTES = 8 * 1024 * 1024
 # Above this many pairs only neighbours in the ring are measured.
 MOST_PAIRS = 28
+NAME_SECONDS = 2
+# Of NCCL's own log, what is passed on.
+NCCL_WARNING = "NCCL WARN"
+MOST_WARNINGS = 100
 
 
 class Talk:
@@ -120,6 +127,40 @@ def reach_nodes(job: dict[str, Any], place: int, talk: Talk) -> bool:
     return not any(answers.values())
 
 
+def own_name(talk: Talk) -> None:
+    """Say whether this host knows its own name, which torch and vLLM ask it for.
+
+    Not for longer than a moment: a server of names that is away must not keep the other hosts waiting.
+    """
+    name = socket.gethostname()
+    found: dict[str, Any] = {"address": None, "problem": f"no answer within {NAME_SECONDS} s"}
+
+    def ask() -> None:
+        try:
+            found.update(address=socket.gethostbyname(name), problem=None)
+        except OSError as error:
+            found["problem"] = error.strerror or str(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(NAME_SECONDS)
+    talk("named", hostname=name, **found)
+
+
+def model_of(job: dict[str, Any]) -> str | None:
+    """The model that this host would serve: its name, and of a folder also what is in it."""
+    name = job.get("model")
+    if not name or not Path(name).is_dir():
+        return f"{name} at {job['revision']}" if name and job.get("revision") else name
+    digest = hashlib.sha256()
+    for file in sorted(Path(name).rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(name)} {file.stat().st_size}\n".encode())
+    with contextlib.suppress(OSError):
+        digest.update(Path(name, "config.json").read_bytes())
+    return f"{name} ({digest.hexdigest()[:12]})"
+
+
 # -- one rank -----------------------------------------------------------------------------------------------------
 
 
@@ -169,6 +210,7 @@ class Ring:
             "nccl": ".".join(map(str, self.torch.cuda.nccl.version())) if self.on_gpu else None,
             "gpu": self.torch.cuda.get_device_name(self.device) if self.on_gpu else None,
             "release": self.job["release"],
+            "model": model_of(self.job),
         }
         everybody: list[Any] = [None] * self.size
         self.dist.all_gather_object(everybody, own)
@@ -277,8 +319,11 @@ def rank_main(job: dict[str, Any], place: int, local: int, begin: float) -> None
 # -- the ranks of this host ---------------------------------------------------------------------------------------
 
 
-def environment(job: dict[str, Any], place: int) -> dict[str, str]:
-    """The environment of the ranks."""
+def environment(job: dict[str, Any], place: int, logs: str) -> dict[str, str]:
+    """The environment of the ranks. NCCL writes its log into the folder ``logs``.
+
+    Left alone it takes standard output, which is the events', and what it holds back is lost with a rank that hangs.
+    """
     own = job["nodes"][place]
     added = dict(job["environment"])
     if own["devices"]:
@@ -287,23 +332,44 @@ def environment(job: dict[str, Any], place: int) -> dict[str, str]:
     if own["interface"]:
         added["NCCL_SOCKET_IFNAME"] = added["GLOO_SOCKET_IFNAME"] = own["interface"]
     added.setdefault("NCCL_DEBUG", "WARN")
+    added.setdefault("NCCL_DEBUG_FILE", f"{logs}/nccl.%p")
     added.setdefault("OMP_NUM_THREADS", "1")
     return {**os.environ, **added}
 
 
+def pass_on(logs: str) -> None:
+    """Write NCCL's warnings to standard error."""
+    found: dict[str, None] = {}
+    for file in sorted(Path(logs).glob("nccl.*")):
+        with contextlib.suppress(OSError), file.open(encoding="utf-8", errors="replace") as stream:
+            found.update((line.rstrip(), None) for line in stream if NCCL_WARNING in line)
+    for line in list(found)[:MOST_WARNINGS]:
+        print(line, file=sys.stderr, flush=True)
+
+
 def supervise(job_file: str, place: int) -> int:
     """Run the ranks of this host, and end them all when one has ended badly or time is over."""
+    with tempfile.TemporaryDirectory(prefix="nccl-log-") as logs:
+        try:
+            return _supervise(job_file, place, logs)
+        finally:
+            pass_on(logs)
+
+
+def _supervise(job_file: str, place: int, logs: str) -> int:
     begin = time.time()
     with open(job_file, encoding="utf-8") as stream:
         job = json.load(stream)
     talk = Talk(-1, job["nodes"][place]["host"], begin)
     talk("began", vllm=_version("vllm"), torch=_version("torch"))
-    if len(job["nodes"]) > 1 and not reach_nodes(job, place, talk):
-        talk("ended", code=1)
-        return 1
+    if len(job["nodes"]) > 1:
+        own_name(talk)
+        if not reach_nodes(job, place, talk):
+            talk("ended", code=1)
+            return 1
     command = [sys.executable, __file__, job_file, str(place)]
     ranks = [
-        subprocess.Popen([*command, str(local), str(begin)], env=environment(job, place))
+        subprocess.Popen([*command, str(local), str(begin)], env=environment(job, place, logs))
         for local in range(job["nodes"][place]["ranks"])
     ]
     deadline = begin + job["seconds"]

@@ -31,12 +31,14 @@ class Told:
 
     began: Event | None = None
     ended: Event | None = None
+    named: Event | None = None
     last: dict[int, Event] = field(default_factory=dict)
     reached: list[Event] = field(default_factory=list)
     sizes: list[Event] = field(default_factory=list)
     pairs: list[Event] = field(default_factory=list)
     wrong: list[Event] = field(default_factory=list)
     failed: dict[int, Event] = field(default_factory=dict)
+    joined: set[int] = field(default_factory=set)
     members: Sequence[Mapping[str, Any]] = ()
 
     @property
@@ -55,8 +57,12 @@ def sort(events: Sequence[Event]) -> Told:
             told.began = event
         elif kind == "ended":
             told.ended = event
+        elif kind == "named":
+            told.named = event
         elif kind == "members":
             told.members = event["members"]
+        elif kind == "joined":
+            told.joined.add(rank)
         elif kind == "failed":
             told.failed[rank] = event
         if kind in lists:

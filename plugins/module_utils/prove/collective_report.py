@@ -34,12 +34,17 @@ _LOST = (
     "remote process exited",
     "Socket Timeout",
 )
+# NCCL's src/misc/shmutils.cc, and include/shm.h of older releases
+_SHM_FULL = re.compile(r"failed to extend /dev/shm|posix_fallocate failed|shared memory segment.*No space left")
 _TIMEOUT = re.compile(r"timed? ?out|timeout", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one host knows of a run: the job, its place in it, the events, standard error, and how the unit ended."""
+    """What one host knows of a run: the job, its place in it, the events, standard error, and how the unit ended.
+
+    ``surroundings`` is what is known of the host beside it: ``iommu_translates``, ``acs_redirects``, ``shm_mib``.
+    """
 
     job: Mapping[str, Any]
     place: int
@@ -48,6 +53,7 @@ class Outcome:
     result: str = "success"
     expected_gb_s: float | None = None
     expected_reason: str = ""
+    surroundings: Mapping[str, Any] = field(default_factory=dict)
     warn_below: float = 0.75
     fail_below: float = 0.4
     busy: bool = False
@@ -97,9 +103,10 @@ def findings(outcome: Outcome) -> list[Finding]:
     if unreached:
         return unreached
     broken = _broken(outcome)
-    if broken:
-        return [*_wrong(outcome), *broken]
-    return [*_wrong(outcome), *_members(outcome), *_slow(outcome)]
+    members = [*_members(outcome), *_name(outcome)]
+    differing = [one for one in members if one["severity"] == FAIL]
+    others = [one for one in members if one["severity"] != FAIL]
+    return [*_wrong(outcome), *differing, *(broken or _slow(outcome)), *others]
 
 
 def measured(outcome: Outcome) -> dict[str, Any] | None:
@@ -182,7 +189,12 @@ def _broken(outcome: Outcome) -> list[Finding]:
         codes = (told.ended or {})["codes"]
         cause = f"a rank on {outcome.host} died of signal {-codes[died[0]]} ({_where(told)})"
         return [finding("rank_died", FAIL, cause, evidence, ["read the lines above, and the kernel's log"])]
-    missing = [event for event in told.last.values() if event["event"] == "started"]
+    missing = [
+        rank
+        for rank, event in told.last.items()
+        if event["event"] == "started"
+        or (event["event"] == "failed" and rank not in told.joined and _TIMEOUT.search(event["said"]))
+    ]
     if missing and outcome.several:
         others = sorted({node["host"] for node in outcome.job["nodes"]} - {outcome.host})
         cause = f"the ranks on {outcome.host} and those on {', '.join(others)} did not find one another"
@@ -196,6 +208,9 @@ def _broken(outcome: Outcome) -> list[Finding]:
 
 def _stuck_or_failed(outcome: Outcome, evidence: Sequence[str]) -> Finding:
     told = outcome.told
+    if any(_SHM_FULL.search(line) for line in outcome.errors):
+        cause = f"the shared memory{_shm_size(outcome)} in /dev/shm has no room for what NCCL keeps there"
+        return finding("shm_too_small", FAIL, cause, evidence, shm_advice(outcome))
     first = min(told.failed.values(), key=lambda event: float(event["at"]), default=None)
     hung = first is None or bool(_TIMEOUT.search(first["said"]))
     if not hung and first is not None:
@@ -214,11 +229,36 @@ def _advice(outcome: Outcome) -> list[str]:
             "set NCCL_IB_DISABLE: 1 in 'environment', to see whether it is RDMA",
         ]
     return [
-        "if it works with P2P off (a line below says so), turn off ACS in the BIOS or by setpci and the IOMMU's "
-        "translation (iommu=pt), or set NCCL_P2P_DISABLE: 1 in 'environment' and live with the loss",
-        "make /dev/shm larger",
+        *p2p_advice(outcome),
+        *shm_advice(outcome)[:1],
         "look for Xid lines in the kernel's log (journalctl -k | grep -i xid)",
     ]
+
+
+def p2p_advice(outcome: Outcome) -> list[str]:
+    """What to do where direct access between GPUs is broken: first what this host is known to have."""
+    iommu, acs = (outcome.surroundings.get(name) for name in ("iommu_translates", "acs_redirects"))
+    found = []
+    if iommu:
+        found.append("this host's IOMMU translates what GPUs send one another: boot with iommu=pt, or switch it off")
+    if acs:
+        found.append("ACS sends P2P traffic through the processor on this host: turn it off in the BIOS or by setpci")
+    if not found and not (iommu is False and acs is False):
+        found.append("turn off ACS in the BIOS or by setpci, and the IOMMU's translation (iommu=pt)")
+    return [*found, "set NCCL_P2P_DISABLE: 1 in 'environment' and live with the loss"]
+
+
+def shm_advice(outcome: Outcome) -> list[str]:
+    """What to do where shared memory is too small or broken."""
+    return [
+        f"make /dev/shm{_shm_size(outcome)} larger (mount -o remount,size=16G /dev/shm; --shm-size of a container)",
+        "remove what dead processes left there (ls /dev/shm/nccl-*)",
+    ]
+
+
+def _shm_size(outcome: Outcome) -> str:
+    size = outcome.surroundings.get("shm_mib")
+    return f" ({size} MiB)" if size else ""
 
 
 def _where(told: Told) -> str:
@@ -256,11 +296,7 @@ def _wrong(outcome: Outcome) -> list[Finding]:
         f"the sum is wrong on {', '.join(map(outcome.rank_name, ranks))} at {', '.join(map(size_words, sizes))}: "
         "data was damaged on its way between the GPUs"
     )
-    remedies = [
-        "turn off ACS and the IOMMU's translation (iommu=pt): with them on, P2P writes go astray on some boards",
-        "set NCCL_P2P_DISABLE: 1 in 'environment' until that is done",
-        "let the GPUs be tested (dcgmi diag -r 3)",
-    ]
+    remedies = [*p2p_advice(outcome), "let the GPUs be tested (dcgmi diag -r 3)"]
     return [finding("wrong_sum", FAIL, cause, [], remedies)]
 
 
@@ -268,9 +304,10 @@ def _members(outcome: Outcome) -> list[Finding]:
     """Hosts that do not run the same, or whose clocks differ."""
     members = outcome.told.members
     found = []
-    for what, words in (("release", "release of vLLM"), ("torch", "torch"), ("nccl", "NCCL")):
-        values = {str(member[what]): member["host"] for member in members if member[what]}
+    for what, words in (("release", "release of vLLM"), ("torch", "torch"), ("nccl", "NCCL"), ("model", "model")):
+        values = {str(member[what]): member["host"] for member in members if member.get(what)}
         if len(values) > 1:
+            remedy = "write the same model and revision for" if what == "model" else "deploy the same engine_version to"
             listed = ", ".join(f"{value} on {host}" for value, host in sorted(values.items()))
             found.append(
                 finding(
@@ -278,7 +315,7 @@ def _members(outcome: Outcome) -> list[Finding]:
                     FAIL,
                     f"the hosts of this engine do not run the same {words}: {listed}",
                     [],
-                    ["deploy the same engine_version to all of them"],
+                    [f"{remedy} all of them"],
                 )
             )
     clocks = {member["host"]: member["clock"] for member in members}
@@ -288,6 +325,17 @@ def _members(outcome: Outcome) -> list[Finding]:
         cause = f"the clocks of the hosts differ by {spread:.1f} s ({ahead} is ahead)"
         found.append(finding("clocks_differ", WARN, cause, [], ["run chrony or systemd-timesyncd on each host"]))
     return found
+
+
+def _name(outcome: Outcome) -> list[Finding]:
+    """A host that does not know its own name."""
+    named = outcome.told.named
+    if not named or not named["problem"]:
+        return []
+    cause = f"{outcome.host} cannot resolve its own name {named['hostname']}: {named['problem']}"
+    address = outcome.job["nodes"][outcome.place]["address"]
+    remedies = [f"write '{address} {named['hostname']}' into its /etc/hosts, or into the DNS that it asks"]
+    return [finding("own_name_unknown", WARN, cause, [], remedies)]
 
 
 def _slow(outcome: Outcome) -> list[Finding]:
@@ -330,7 +378,7 @@ def _speed_advice(outcome: Outcome) -> list[str]:
         ]
     return [
         "compare the slots: gpu_info's readiness names GPUs whose PCIe link is narrower or older than the card's",
-        "turn off ACS and the IOMMU's translation, which send P2P traffic through the processor",
+        *p2p_advice(outcome)[:-1],
         "look for errors of the NVLinks (nvidia-smi nvlink -e)",
         "state what these links can do in nccl_check_expected_gb_s, if this is all they can",
     ]
@@ -341,28 +389,6 @@ def _telling(lines: Sequence[str], most: int = 12) -> list[str]:
     pattern = re.compile(r"NCCL WARN|Error|error:|Watchdog|CUDA|failed|No space", re.IGNORECASE)
     found = [line.strip()[:300] for line in lines if pattern.search(line) and not line.startswith(("  File", "    "))]
     return list(dict.fromkeys(found))[-most:]
-
-
-def next_probe(outcome: Outcome, found: Sequence[Finding]) -> dict[str, Any] | None:
-    """What to try after a failure on one host's GPUs, to see what it is: ``words`` and ``environment``; or None."""
-    if outcome.several or outcome.job["backend"] != "nccl" or not any(one["severity"] == FAIL for one in found):
-        return None
-    if "NCCL_P2P_DISABLE" in outcome.job["environment"]:
-        return None
-    return {"words": "with P2P off", "environment": {"NCCL_P2P_DISABLE": "1"}}
-
-
-def compared(probe: Mapping[str, Any], before: Sequence[Finding], after: Outcome) -> str:
-    """Say what a probe showed."""
-    fails = [one for one in findings(after) if one["severity"] == FAIL and one["id"] != "slow_links"]
-    result = measured(after)
-    if fails or not result:
-        cause = fails[0]["cause"] if fails else "it gave no figures"
-        return f"{probe['words']} it fails too ({cause}): the cause is not P2P."
-    words = f"{probe['words']} it works, with {result['bus_gb_s']:.3g} GB/s"
-    if any(one["id"] in ("collective_hangs", "collective_failed", "wrong_sum", "rank_died") for one in before):
-        return f"{words}: direct access between the GPUs (P2P) is what is broken."
-    return f"{words}."
 
 
 def sentence(one: Finding) -> str:

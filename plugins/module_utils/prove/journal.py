@@ -6,6 +6,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import signature
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import TABLE
+
 # An exception as Python prints it, wherever vLLM's log prefix ends: "(EngineCore pid=12) ERROR ... ValueError: text".
 EXCEPTION = re.compile(
     r"(?:^|\s)((?:[A-Za-z_][\w]*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Timeout))\s*:\s+(\S.*)$"
@@ -48,7 +51,8 @@ STAGES: Sequence[tuple[re.Pattern[str], str]] = (
         "compiling",
     ),
     (re.compile(r"Capturing CUDA graphs?.*?:\s+(\d+)%"), "capturing CUDA graphs, {0} %"),
-    (re.compile(r"KV cache size"), "KV cache allocated"),
+    (re.compile(r"Profiling CUDA graph memory|Initial profiling/warmup run"), "profiling memory"),
+    (re.compile(r"KV cache size: [\d,]+ tokens"), "KV cache allocated"),
     (re.compile(r"Initializing a V1 LLM engine|Initializing an? .*engine"), "initializing the engine"),
     (re.compile(r"Starting vLLM (?:API )?server|Application startup complete"), "starting the API server"),
 )
@@ -75,6 +79,15 @@ def reason(lines: Sequence[str]) -> str | None:
         if killed:
             fallback = killed.group(1)
     return found or elsewhere or fallback
+
+
+def advice(lines: Sequence[str]) -> list[str]:
+    """Return the cause and the numbered remedies of the fault that a journal tells of; nothing for one not known."""
+    failures = [match for match in signature.matches(TABLE, lines) if match.signature.severity == signature.FAIL]
+    if not failures:
+        return []
+    first = failures[0]
+    return [first.cause, *(f"{number}. {remedy}" for number, remedy in enumerate(first.remedies, 1))]
 
 
 def since_start(lines: Sequence[str], name: str, starts: int) -> list[str]:

@@ -182,3 +182,42 @@ def test_an_engine_over_several_hosts_is_decided_from_what_each_has_set() -> Non
     # a host that is not in the play has set nothing
     (refused,) = render(text, {"entry": entry, "hosts": {**hostvars, "b": {}}, "host": "a"})
     assert refused["rejected"]["rule"] == "node_unknown"
+
+
+HOSTVARS: dict[str, Any] = {
+    "gpu01": {"vllm_models": [{"name": "chat", "model": "/srv/chat", "host": "0.0.0.0"}], "unrelated": object()},
+    "lb01": {"ansible_host": "10.0.0.2"},
+}
+
+
+def test_scrape_targets() -> None:
+    text = "{{ ['gpu01'] | gpufleet.vllm.scrape_targets(hostvars, gateways=['lb01:9000', 'lb02']) }}"
+    found = render(text, {"hostvars": HOSTVARS})
+    assert plain_all_through(found)
+    assert [(one["targets"], one["labels"]["job"]) for one in found["targets"]] == [
+        (["gpu01:8000"], "vllm"),
+        (["10.0.0.2:9000"], "vllm-gateway"),
+        (["lb02:8405"], "vllm-gateway"),
+    ]
+    assert found["problems"] == []
+
+
+def test_scrape_targets_with_a_host_that_the_inventory_lacks() -> None:
+    found = render("{{ ['gpu99'] | gpufleet.vllm.scrape_targets(hostvars) }}", {"hostvars": HOSTVARS})
+    assert found["problems"][0].startswith("There is nothing to scrape")
+
+
+def test_scrape_targets_knows_what_may_become_of_loopback() -> None:
+    with pytest.raises(AnsibleError, match="monitoring_loopback is 'ignore'; write one of refuse, skip"):
+        render("{{ [] | gpufleet.vllm.scrape_targets(hostvars, loopback='ignore') }}", {"hostvars": {}})
+
+
+def test_alert_rules() -> None:
+    found = render("{{ {'down_minutes': 3} | gpufleet.vllm.alert_rules(runbook='https://wiki') }}", {})
+    assert plain_all_through(found)
+    (down,) = [rule for group in found["groups"] for rule in group["rules"] if rule.get("alert") == "VllmInstanceDown"]
+    assert (down["for"], down["annotations"]["runbook_url"]) == ("3m", "https://wiki#vllminstancedown")
+    # Prometheus' own templates are left for it
+    assert down["annotations"]["summary"].startswith("{{ $labels.vllm_instance }}")
+    with pytest.raises(AnsibleError, match="unknown threshold 'down_minute': did you mean 'down_minutes'"):
+        render("{{ {'down_minute': 3} | gpufleet.vllm.alert_rules(runbook='') }}", {})

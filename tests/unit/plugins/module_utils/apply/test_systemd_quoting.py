@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.systemd import quote_environment
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.systemd import quote_environment, read_environment
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +46,7 @@ def test_every_value_is_read_back_or_refused(values: list[str]) -> None:
             refused.append(value)
     text = "# a comment\n" + "".join(f"{name}={quoted}\n" for name, (_, quoted) in written.items())
     assert environment_file.read(text) == {name: value for name, (value, _) in written.items()}
+    assert read_environment(text) == environment_file.read(text)
     for value in refused:
         control = any(unicodedata.category(c) == "Cc" and c not in "\t\n" for c in value)
         assert control or not environment_file.valid_utf8(value)

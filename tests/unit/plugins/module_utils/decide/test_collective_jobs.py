@@ -83,6 +83,13 @@ def test_one_host_runs_over_exactly_its_gpus() -> None:
     assert (job["job"]["seconds"], job["job"]["meeting_seconds"]) == (80, 20)
 
 
+def test_what_is_known_of_the_host_goes_along() -> None:
+    facts = {**NVSWITCH_8, "iommu": {"translates": True, "acs_redirects": None}, "shm_total_mib": 64}
+    (job,) = decide([{**ONE, "model": "a/b", "revision": "c0ffee"}], {"gpu1": seen()}, facts)["jobs"]
+    assert job["surroundings"] == {"iommu_translates": True, "acs_redirects": None, "shm_mib": 64}
+    assert (job["job"]["model"], job["job"]["revision"]) == ("a/b", "c0ffee")
+
+
 def test_two_hosts_know_one_anothers_addresses() -> None:
     there = seen()
     there["interfaces"]["eth1"]["address"] = "10.0.0.2"
@@ -121,6 +128,11 @@ def test_one_rank_has_nothing_to_measure() -> None:
     ("layout_", "observed", "words"),
     [
         (BOTH, {"gpu1": seen()}, "chat: gpu2 belongs to this engine and is not part of this run"),
+        (
+            BOTH,
+            {"gpu1": seen(), "gpu2": seen(release="0.32.0-cuda")},
+            "do not run the same release of vLLM: 0.32.0-cuda on gpu2, 0.33.0-cuda on gpu1; deploy the same",
+        ),
         ({**BOTH, "environment": {}}, {"gpu1": seen(), "gpu2": seen()}, "write network_interface"),
         (
             BOTH,
@@ -138,6 +150,10 @@ def test_problems(layout_: dict[str, Any], observed: dict[str, Any], words: str)
     found = decide([layout_], observed)
     assert found["jobs"] == []
     assert words in found["problems"][0]
+
+
+def test_a_release_that_is_still_to_be_installed_is_no_problem() -> None:
+    assert decide([BOTH], {"gpu1": seen(), "gpu2": seen(release="current")})["problems"] == []
 
 
 def test_the_key_changes_with_what_was_measured() -> None:

@@ -84,6 +84,31 @@ def test_cuda_graphs_count_against_the_budget_since_0_20() -> None:
     assert kv("0.20.0") < kv("0.20.0", enforce_eager=True)
 
 
+def test_the_graphs_of_the_second_runner_come_on_top_before_0_29() -> None:
+    """As Llama-3.1-8B on an H200: 0.98 GiB captured with the budget full of KV cache."""
+    model, gpu = model_files.facts(LLAMA_8B), Gpu(139.8, 139.8)
+
+    def drawn_up(version: str, **more: Any) -> tuple[memory.Engine, memory.Account]:
+        used = replace(engine(version, model_runner=2), **more)
+        (account,) = memory.accounts(model, Sizes(), used, gpu)
+        return used, account
+
+    _, eager = drawn_up("0.25.1", enforce_eager=True)
+    used, account = drawn_up("0.25.1")
+    assert account.cuda_graphs_gib == pytest.approx(0.98, abs=0.1)
+    assert account.kv_cache_gib == eager.kv_cache_gib
+    assert memory.rest_gib(used, account) == pytest.approx(account.activation_gib + account.non_torch_gib)
+    _, newer = drawn_up("0.29.0")
+    assert newer.kv_cache_gib < drawn_up("0.29.0", enforce_eager=True)[1].kv_cache_gib
+    # 1.4 GiB are left beside 0.99 of it: the CUDA context takes 0.5
+    full, account = drawn_up("0.25.1", gpu_memory_utilization=0.99)
+    refused = memory.start_problem(model, Sizes(), full, gpu, account)
+    assert refused is not None
+    assert refused.rule == "utilization_too_high"
+    full, account = drawn_up("0.25.1", gpu_memory_utilization=0.99, enforce_eager=True)
+    assert memory.start_problem(model, Sizes(), full, gpu, account) is None
+
+
 @pytest.mark.parametrize(
     ("fewer", "more"),
     [

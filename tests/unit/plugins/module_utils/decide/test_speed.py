@@ -11,6 +11,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.placement import Group
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.speed import Estimate, estimate, gains
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model as model_files
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import PROFILES
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ from tests.unit.model_samples import (
     QWEN3_235B_FP8,
     QWEN25_72B,
 )
+from tests.unit.samples import shared_json
 
 H100 = "NVIDIA H100 80GB HBM3"
 A100 = "NVIDIA A100-SXM4-80GB"
@@ -38,6 +40,7 @@ T4 = "Tesla T4"
 
 # Read on 2026-11-23. vLLM where nothing else is said.
 SWEEP = "github.com/tgarg01/silybench-data, derived/csv/perf_points.csv: vLLM 0.30, median time between tokens"
+LAB = "make gpu-lab, 2026-11-29: vLLM 0.25.1, random weights, median time between tokens"
 LEADERBOARD = "github.com/ml-energy/leaderboard, public/data/tasks/lm-arena-chat.json: median time between tokens"
 
 
@@ -95,6 +98,30 @@ def test_a_token_takes_what_people_measured_within_a_factor_of_two(
     found = known(estimate(model, sizes, gpu, link, batch=batch, context_tokens=context))
     print(f"{found.decode_ms:.2f} ms, measured {measured_ms} ms ({source})")
     assert measured_ms / 2 < found.decode_ms < measured_ms * 2
+
+
+# Where its weights are random, the router of Nemotron seems to favour the same experts: only one request counts.
+@pytest.mark.parametrize(
+    ("name", "batch", "measured_ms", "off"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", 1, 4.93, 0.1),
+        ("meta-llama/Llama-3.1-8B-Instruct", 32, 5.365, 0.1),
+        ("Qwen/Qwen3-30B-A3B", 1, 4.121, 0.1),
+        ("Qwen/Qwen3-30B-A3B", 32, 15.231, 0.1),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", 1, 3.05, 0.35),
+    ],
+)
+def test_a_token_on_an_h200(name: str, batch: int, measured_ms: float, off: float) -> None:
+    model = model_files.facts(shared_json(f"model_configs/{name.replace('/', '--')}_config.json"))
+    found = known(estimate(model, Sizes(), "NVIDIA H200", batch=batch, context_tokens=160))
+    print(f"{found.decode_ms:.2f} ms, measured {measured_ms} ms ({LAB})")
+    assert found.decode_ms == pytest.approx(measured_ms, rel=off)
+
+
+def test_whole_experts_on_every_rank_cost_time() -> None:
+    spread = known(estimate(QWEN3_235B_FP8, Sizes(8, 1, 1, True), H100, "nvlink"))
+    cut = known(estimate(QWEN3_235B_FP8, Sizes(8), H100, "nvlink"))
+    assert 5 < spread.parts["compute_ms"] - cut.parts["compute_ms"] < 12
 
 
 @pytest.mark.parametrize(

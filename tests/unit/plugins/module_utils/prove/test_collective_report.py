@@ -89,6 +89,13 @@ STUCK = [*begun(4), size(8, 0.001), *(event("size_begin", rank, 6.0, bytes=64 * 
             ["the ranks on gpu1 and those on gpu2 did not find one another"],
         ),
         (
+            TWO_HOSTS,
+            [event("began", -1), event("started"), failed(0, "The client socket has timed out after 10000ms")],
+            {},
+            "ranks_did_not_meet",
+            ["see what the check says on the other hosts"],
+        ),
+        (
             FOUR,
             [*STUCK, event("ended", -1, 60.0, code=1, codes=[-9] * 4, late=True)],
             {"result": "exit-code"},
@@ -187,28 +194,6 @@ def test_fail_below_zero_never_fails_for_bandwidth() -> None:
     assert [one["severity"] for one in found] == ["warn"]
 
 
-def test_a_failure_on_one_hosts_gpus_is_tried_with_p2p_off() -> None:
-    hung = outcome(FOUR, [*STUCK, event("ended", -1, 60.0, code=1, codes=[-9] * 4, late=True)])
-    found = collective_report.findings(hung)
-    probe = collective_report.next_probe(hung, found)
-    assert probe == {"words": "with P2P off", "environment": {"NCCL_P2P_DISABLE": "1"}}
-    works = outcome(FOUR, [*begun(4), size(256 * MIB, 21.0), *finished(4)])
-    assert collective_report.compared(probe, found, works) == (
-        "with P2P off it works, with 21 GB/s: direct access between the GPUs (P2P) is what is broken."
-    )
-    said = collective_report.compared(probe, found, hung)
-    assert said.startswith("with P2P off it fails too (the all-reduce hangs")
-    assert said.endswith("the cause is not P2P.")
-
-
-@pytest.mark.parametrize(
-    ("job", "environment"), [(TWO_HOSTS, {}), ({**FOUR, "backend": "gloo"}, {}), (FOUR, {"NCCL_P2P_DISABLE": "1"})]
-)
-def test_no_probe_where_it_would_say_nothing(job: dict[str, Any], environment: dict[str, str]) -> None:
-    hung = outcome({**job, "environment": environment}, STUCK, result="exit-code")
-    assert collective_report.next_probe(hung, collective_report.findings(hung)) is None
-
-
 def test_parse_leaves_out_what_is_cut_off_and_what_is_not_an_event() -> None:
     text = json.dumps(event("began", -1)) + "\nWarning: something\n[1]\n{}\n" + '{"event": "star'
     assert [one["event"] for one in collective_events.parse(text)] == ["began"]
@@ -227,3 +212,58 @@ def test_parse_leaves_out_what_is_cut_off_and_what_is_not_an_event() -> None:
 )
 def test_stage(events: list[dict[str, Any]], words: str) -> None:
     assert collective_events.stage(events) == words
+
+
+SHM_FULL = [
+    # pytorch/ci-infra pull 490
+    "host:202016:202235 [0] misc/shmutils.cc:88 NCCL WARN Error: failed to extend /dev/shm/nccl-WU88OE to 9637892 "
+    "bytes, error: No space left on device (28)",
+    "host:202016:202235 [0] misc/shmutils.cc:132 NCCL WARN Error while creating shared memory segment "
+    "/dev/shm/nccl-WU88OE (size 9637888), error: No space left on device (28)",
+]
+SYSTEM_ERROR = "NCCL error in: ProcessGroupNCCL.cpp:3690, unhandled system error (run with NCCL_DEBUG=INFO for details)"
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        SHM_FULL[:1],
+        SHM_FULL[1:],
+        # NVIDIA/nccl issue 290
+        ["gpu2-ru7:2143:2561 [1] include/shm.h:28 NCCL WARN Call to posix_fallocate failed : No space left on device"],
+    ],
+)
+def test_shared_memory_that_is_full(errors: list[str]) -> None:
+    events = [*begun(4), failed(1, SYSTEM_ERROR, "DistBackendError")]
+    (found,) = collective_report.findings(outcome(FOUR, events, errors=errors, surroundings={"shm_mib": 64}))
+    assert found["id"] == "shm_too_small"
+    assert found["cause"].startswith("the shared memory (64 MiB) in /dev/shm has no room")
+    assert any("NCCL WARN" in line for line in found["evidence"])
+    assert "larger" in found["remedies"][0]
+
+
+def test_attaching_is_no_matter_of_size() -> None:
+    line = "NCCL WARN Error while attaching to shared memory segment /dev/shm/nccl- (size 0), error: No such file (2)"
+    (found,) = collective_report.findings(outcome(FOUR, [*begun(4), failed(1, SYSTEM_ERROR)], errors=[line]))
+    assert found["id"] == "collective_failed"
+
+
+def test_hosts_that_differ_are_named_before_what_came_of_it() -> None:
+    events = [*begun(1), members(nccl="2.27.3", clock=103.5), failed(0, SYSTEM_ERROR)]
+    found = collective_report.findings(outcome(TWO_HOSTS, events))
+    assert [one["id"] for one in found] == ["not_the_same", "collective_failed", "clocks_differ"]
+
+
+def test_another_model_on_one_host() -> None:
+    event_ = members(model="/srv/m (b2)")
+    event_["members"][0]["model"] = "/srv/m (a1)"
+    (found,) = collective_report.findings(outcome(TWO_HOSTS, [*begun(1), event_, *GOOD, *finished(1)]))
+    assert "do not run the same model: /srv/m (a1) on gpu1, /srv/m (b2) on gpu2" in found["cause"]
+    assert found["remedies"] == ["write the same model and revision for all of them"]
+
+
+def test_a_host_that_does_not_know_its_name() -> None:
+    named = event("named", -1, hostname="gpu1", address=None, problem="Name or service not known")
+    (found,) = collective_report.findings(outcome(TWO_HOSTS, [named, *begun(1), *GOOD, *finished(1)]))
+    assert (found["id"], found["severity"]) == ("own_name_unknown", "warn")
+    assert "10.0.0.1 gpu1" in found["remedies"][0]

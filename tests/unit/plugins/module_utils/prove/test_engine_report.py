@@ -106,6 +106,13 @@ def test_an_h200_with_graphs() -> None:
             {"weights_gib": 7.56, "activation_gib": 5.59, "non_torch_gib": 0.07, "cuda_graphs_gib": 0.54},
         ),
         (
+            [
+                "INFO 11-29 11:09:44 [v1/worker/gpu_model_runner.py:6639] Estimated CUDA graph memory: 0.64 GiB total",
+                "Graph capturing finished in 21 secs, took 0.80 GiB",
+            ],
+            {"cuda_graphs_estimated_gib": 0.64, "cuda_graphs_seconds": 21.0, "cuda_graphs_gib": 0.8},
+        ),
+        (
             ["INFO [cpu_worker.py:261] Auto set (3.25/15.5) GiB for KV cache on node 0, with 4.1 GiB requested"],
             {"available_kv_cache_gib": 3.25},
         ),
@@ -147,6 +154,17 @@ def test_any_lines(lines: list[str]) -> None:
         ({"weights_gib": 20.0}, {"model_load_gib": 15.0}, {"weights_gib": (1.3333, True)}),
         # small parts of the account are not judged
         ({"activation_gib": 2.0}, {"activation_gib": 1.0}, {"activation_gib": (2.0, False)}),
+        # captured graphs are more than what was taken off the KV cache, and count where nothing was
+        (
+            {"cuda_graphs_gib": 0.64},
+            {"cuda_graphs_estimated_gib": 0.64, "cuda_graphs_gib": 0.8},
+            {"cuda_graphs_gib": (1.0, False)},
+        ),
+        (
+            {"cuda_graphs_gib": 0.49},
+            {"cuda_graphs_estimated_gib": None, "cuda_graphs_gib": 0.98},
+            {"cuda_graphs_gib": (0.5, False)},
+        ),
         ({"weights_gib": 20.0}, {"model_load_gib": None}, {}),
         ({"kv_cache_tokens": None}, {"kv_cache_tokens": 5}, {}),
         ({}, {}, {}),

@@ -158,6 +158,15 @@ def test_telling_lines_come_without_the_noise() -> None:
             "capturing CUDA graphs, 67 %",
         ),
         ("INFO [kv_cache_utils.py:1] GPU KV cache size: 338,160 tokens", "KV cache allocated"),
+        (
+            "INFO [gpu_model_runner.py:6534] Profiling CUDA graph memory: PIECEWISE=51 (largest=512), FULL=51",
+            "profiling memory",
+        ),
+        (
+            "INFO [gpu_worker.py:553] CUDA graph memory profiling is enabled. To maintain the same effective KV cache "
+            "size as before, increase --gpu-memory-utilization to 0.9246.",
+            "starting",
+        ),
         ("INFO [core.py:1] Initializing a V1 LLM engine (v0.33.0) with config: model='/m'", "initializing the engine"),
         (
             "(APIServer pid=1) INFO [api_server.py:1] Starting vLLM API server 0 on http://127.0.0.1:8000",

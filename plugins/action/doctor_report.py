@@ -1,0 +1,53 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Judges the evidence of a fleet, shows what is wrong and writes it, on the control node."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show import diagnosis
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
+
+ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "report": {"type": "str"},
+}
+# What the task of the playbook registered on each host.
+RESULT = "doctor_info"
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Ansible's entry."""
+
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Judge all hosts at once, in the one process of a run_once task; fails when something is broken."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)[1]
+        hostvars = (task_vars or {})["hostvars"]
+        found = diagnosis.report({host: plain(hostvars[host].get(RESULT) or {}) for host in arguments["hosts"]})
+        display.display("\n" + diagnosis.text(found) + "\n")
+        try:
+            path = files.target(arguments["report"], "doctor_report")
+            text = json.dumps(found, indent=2, sort_keys=True) + "\n"
+            changed = path is not None and files.differs(path, text)
+            if path is not None and changed and not self._task.check_mode:
+                files.write(path, text)
+        except InputError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        summary = found["summary"]
+        answer = {**result, "changed": changed, "summary": summary}
+        if summary["fail"] or summary["lost"]:
+            lost = f"; no answer from {', '.join(summary['lost'])}" if summary["lost"] else ""
+            said = f"{summary['fail']} failures were found{lost}; see the report above."
+            return {**answer, "failed": True, "msg": said}
+        return answer

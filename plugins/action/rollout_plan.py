@@ -1,0 +1,82 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Plans a roll-out over all hosts, shows it, and begins its record, on the control node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import rollout, rollout_record
+from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.show import rollout as show
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, rollout_file
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
+
+ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "kind": {"type": "str", "choices": ["rollout", "rollback"], "default": "rollout"},
+    "only": {"type": "list", "elements": "str", "default": []},
+    "canary": {"type": "raw", "default": 1},
+    "batch": {"type": "raw", "default": "25%"},
+    "settings": {"type": "dict", "default": {}},
+    "record": {"type": "str"},
+    "begin": {"type": "bool", "default": False},
+}
+# What the role registered on each host.
+RESULT = {"rollout": "serve_compared", "rollback": "rollout_back"}
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """Ansible's entry."""
+
+    _supports_check_mode = True
+    _requires_connection = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Plan all hosts at once, in the one process of a run_once task."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)[1]
+        hostvars = (task_vars or {})["hostvars"]
+        kind = arguments["kind"]
+        comparisons = {
+            host: self._comparisons(plain(hostvars[host].get(RESULT[kind]) or {})) for host in arguments["hosts"]
+        }
+        try:
+            faults = rollout.back_problems(comparisons, plain(arguments["only"])) if kind == "rollback" else []
+            if faults:
+                raise InputError("\n".join(faults))
+            found = rollout.plan(comparisons, plain(arguments["canary"]), plain(arguments["batch"]))
+            path = rollout_file.target(arguments["record"], kind)
+            if not arguments["begin"]:
+                display.display("\n" + show.plan(found) + "\n")
+            begins = arguments["begin"] and bool(found["batches"] or found["drained"]) and not self._task.check_mode
+            if begins:
+                record = rollout_record.begin(
+                    kind,
+                    found["batches"],
+                    found["hosts"],
+                    plain(arguments["settings"]),
+                    rollout_file.by(),
+                    rollout_file.now(),
+                )
+                files.write(path, rollout_record.text(record))
+                display.display(f"The record of this {kind} is {path}.")
+        except InputError as error:
+            return {**result, "failed": True, "msg": str(error)}
+        return {
+            **result,
+            "changed": begins,
+            "record": str(path),
+            "batches": found["batches"],
+            "drained": found["drained"],
+            "alone": found["alone"],
+            "changes": bool(found["batches"] or found["drained"]),
+        }
+
+    @staticmethod
+    def _comparisons(registered: dict[str, Any]) -> list[dict[str, Any]]:
+        looped = [one["comparison"] for one in registered.get("results") or [] if "comparison" in one]
+        return looped + list(registered.get("comparisons") or [])

@@ -1,0 +1,129 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Read and put back the files that an instance is started from, and keep its good states.
+
+The states lie where only root writes: what is put back becomes units of systemd. /var/lib/vllm belongs to the user of
+the service.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of, write_atomically
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
+
+SETTINGS = Path("/etc/vllm")
+UNITS = Path("/etc/systemd/system")
+TEMPLATE = UNITS / "vllm@.service"
+STATES = Path("/etc/vllm/good")
+# That an instance is being changed, with what was measured before.
+CHANGE = "change"
+
+
+def names() -> list[str]:
+    """Return the names of the instances that have settings on this host."""
+    return sorted(file.stem for file in SETTINGS.glob("[!.]*.yaml"))
+
+
+def state_file(name: str, which: str) -> Path:
+    """Return where a state of an instance is kept."""
+    return STATES / name / f"{which}.json"
+
+
+def read_state(name: str, which: str) -> dict[str, Any] | None:
+    """Return a state of an instance, or the mark of a change."""
+    return good_states.read(text_of(state_file(name, which)))
+
+
+def write_state(name: str, which: str, state: dict[str, Any] | None) -> None:
+    """Keep a state, or remove it. Raises OSError."""
+    file = state_file(name, which)
+    if state is None:
+        file.unlink(missing_ok=True)
+        return
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_atomically(file, good_states.text(state), mode=0o600)
+
+
+def all_states() -> Iterator[dict[str, Any]]:
+    """Return every state that is kept on the host."""
+    for which in (good_states.GOOD, good_states.PREVIOUS):
+        for file in STATES.glob(f"*/{which}.json"):
+            found = good_states.read(text_of(file))
+            if found:
+                yield found
+
+
+def drop_ins(name: str) -> list[Path]:
+    """Return the additions to an instance's unit that this collection wrote."""
+    found = sorted((UNITS / f"vllm@{name}.service.d").glob("*.conf"))
+    return [file for file in found if (text_of(file) or "").startswith(good_states.OURS)]
+
+
+def files_of(name: str) -> dict[str, str]:
+    """Return the texts that an instance is started from, by path."""
+    files = [SETTINGS / f"{name}.yaml", SETTINGS / f"{name}.env", TEMPLATE, *drop_ins(name)]
+    texts = {str(file): text_of(file) for file in files}
+    return {path: text for path, text in texts.items() if text is not None}
+
+
+def put_back(name: str, files: dict[str, str]) -> list[str]:
+    """Write what differs, remove the additions that were not there; return the paths. Raises OSError."""
+    changed = []
+    for path, text in sorted(files.items()):
+        if text_of(Path(path)) != text:
+            write_atomically(Path(path), text)
+            changed.append(path)
+    for file in drop_ins(name):
+        if str(file) not in files:
+            file.unlink()
+            changed.append(str(file))
+    return changed
+
+
+def link(root: Path, name: str) -> Path:
+    """Return the link of an instance to its release."""
+    return root / "instances" / name
+
+
+def linked_release(root: Path, name: str) -> str | None:
+    """Return the name of the release that an instance would be started with."""
+    found = link(root, name)
+    return found.resolve().name if found.is_symlink() else None
+
+
+def point(root: Path, name: str, release: str) -> bool:
+    """Bind an instance to a release, in one step; tell whether that changed anything. Raises OSError."""
+    here, target = link(root, name), f"../releases/{release}"
+    if here.is_symlink() and str(here.readlink()) == target:
+        return False
+    here.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    new = here.with_name(f".{name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(here)
+    return True
+
+
+def bind_others(root: Path, names: list[str]) -> list[str]:
+    """Bind the instances that follow the current release, but for ``names``, to the one it is now. Raises OSError."""
+    bound = []
+    for found in sorted((root / "instances").glob("[!.]*")):
+        if found.name not in names and found.is_symlink() and str(found.readlink()) == "../current":
+            release = linked_release(root, found.name)
+            if release and point(root, found.name, release):
+                bound.append(found.name)
+    return bound
+
+
+def folder_digest(folder: Path) -> str | None:
+    """Return a digest of the names, sizes in bytes and modification times of the files right in a folder."""
+    try:
+        files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
+    except OSError:
+        return None
+    text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

@@ -1,0 +1,90 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The documentation of rollout_record, which runs on the control node: see the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rollout_record
+short_description: Writes the steps of a roll-out down, and decides by them whether it goes on
+version_added: 0.1.0
+author: The gpufleet.vllm maintainers
+description:
+  - Writes a step of a host into the record of a roll-out on the control node, whole or not at all, also where several
+    hosts do so at once. For the role P(gpufleet.vllm.rollout#role).
+options:
+  record:
+    description: The file, as M(gpufleet.vllm.rollout_plan) returned it.
+    type: path
+    required: true
+  step:
+    description:
+      - V(goes_on) asks whether the batch of the host may begin, V(to_back_out) whether the host is to be put back since
+        another one failed. V(verified) compares O(before) with O(after) and fails where the latter is worse than
+        O(bounds) allow. V(concluded) ends the record, and fails where the roll-out was stopped. The others are written
+        down.
+    type: str
+    required: true
+    choices:
+      - goes_on
+      - to_back_out
+      - begun
+      - drained
+      - measured
+      - switched
+      - warmed
+      - verified
+      - done
+      - failed
+      - restored
+      - not_restored
+      - concluded
+  host:
+    description: The host. By default the one that the task runs for.
+    type: str
+  reason:
+    description: Why, in a sentence.
+    type: str
+  before:
+    description: By name of the instance, what M(gpufleet.vllm.instance_measure) measured before the change.
+    type: dict
+    default: {}
+  after:
+    description: Likewise after it.
+    type: dict
+    default: {}
+  bounds:
+    description: C(max_ttft_ratio), C(min_tokens_ratio) and C(ttft_slack) in seconds.
+    type: dict
+    default: {}
+attributes:
+  action:
+    description: All of it runs on the control node.
+    support: full
+  check_mode:
+    description: A roll-out ends before it in check mode.
+    support: none
+  diff_mode:
+    description: Shows no difference between files.
+    support: none
+  idempotent:
+    description: Each step is written as often as it is told.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Write down that it is out of service
+  gpufleet.vllm.rollout_record:
+    record: rollout.json
+    step: drained
+"""
+
+RETURN = r"""
+goes_on:
+  description: Whether the batch of the host may begin.
+  returned: when O(step=goes_on)
+  type: bool
+to_back_out:
+  description: Whether the host is to be put back.
+  returned: when O(step=to_back_out)
+  type: bool
+"""

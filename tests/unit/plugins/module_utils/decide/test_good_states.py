@@ -1,0 +1,88 @@
+"""States that an instance can come back to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
+
+SETTINGS = """\
+# Written by Ansible (gpufleet.vllm.serve); changes made here are lost.
+host: 0.0.0.0
+max-model-len: 512
+model: /srv/models/first
+port: 8001
+served-model-name:
+- chat
+"""
+
+
+def state(digest: str = "one", receipt: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """A state as it is captured."""
+    environment = f'# Written\nGPUFLEET_DIGEST={digest}\nA="b"\n'
+    files = {"/etc/vllm/chat.yaml": SETTINGS, "/etc/vllm/chat.env": environment}
+    return {
+        **good_states.capture("chat", files, SETTINGS, environment, "0.33.0-cuda", "files", None, receipt, "now"),
+        **more,
+    }
+
+
+def test_what_is_captured() -> None:
+    found = state()
+    assert (found["digest"], found["release"], found["model"]) == ("one", "0.33.0-cuda", "/srv/models/first")
+    assert found["layout"]["port"] == 8001
+    assert found["layout"]["serve_args"] == {"max-model-len": 512}
+    assert good_states.read(good_states.text(found)) == found
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{", '{"schema_version": 0}'])
+def test_what_is_no_state(text: str | None) -> None:
+    assert good_states.read(text) is None
+
+
+def test_the_first_state_has_none_before_it() -> None:
+    assert good_states.rotated(None, None, state()) == (state(), None)
+
+
+def test_a_new_state_pushes_the_old_one_back() -> None:
+    assert good_states.rotated(state("one"), state("zero"), state("two")) == (state("two"), state("one"))
+
+
+def test_the_same_state_is_written_once() -> None:
+    old = state(time="then", receipt={"warmup": {}})
+    assert good_states.rotated(old, state("zero"), state()) == (old, state("zero"))
+
+
+def test_a_new_receipt_of_the_same_state_takes_its_place() -> None:
+    new = state(receipt={"warmup": {"tokens_per_second": 2.0}})
+    assert good_states.rotated(state(receipt={"warmup": {}}), None, new) == (new, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "there", "words"),
+    [
+        (None, (True, True, None), "there is none"),
+        (state(), (False, True, "files"), "its release 0.33.0-cuda is not there any more"),
+        (state(), (True, False, None), "its model /srv/models/first is not there any more"),
+        (state(), (True, True, "others"), "the files in /srv/models/first are not those"),
+        (
+            state(model_digest=None, model="org/model", revision="abc"),
+            (True, False, None),
+            "its model org/model at abc",
+        ),
+    ],
+)
+def test_why_an_instance_cannot_go_back(given: dict[str, Any] | None, there: tuple[Any, ...], words: str) -> None:
+    assert words in good_states.problem(given, *there)
+
+
+def test_an_instance_that_can_go_back() -> None:
+    assert good_states.problem(state(), True, True, "files") == ""
+    assert good_states.problem(state(model_digest=None, model="org/model"), True, True, None) == ""
+
+
+def test_what_states_need_is_in_use() -> None:
+    hub = state(model="org/model", revision="abc")
+    assert good_states.releases([state(), hub]) == {"0.33.0-cuda"}
+    assert good_states.commits([state(), hub]) == {("org/model", "abc")}

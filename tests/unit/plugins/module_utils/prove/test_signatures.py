@@ -1,0 +1,148 @@
+"""The table of signatures: each knows the lines that it was made from, and no line of a healthy engine."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import journal, signature
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import AREAS, BY_ID, TABLE
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.samples import CHECKOUT, shared_json
+
+
+@pytest.mark.parametrize("one", TABLE, ids=lambda one: one.id)
+class TestSignature:
+    def test_its_sample_is_told_apart(self, one: signature.Signature) -> None:
+        told = signature.matches(TABLE, one.sample.splitlines(), one.where)
+        assert told[0].signature.id == one.id, [match.signature.id for match in told]
+
+    def test_every_line_of_its_sample_tells_something(self, one: signature.Signature) -> None:
+        assert signature.found(one, one.sample.splitlines())
+        assert not any(line.startswith(" ") and not line.strip() for line in one.sample.splitlines())
+
+    def test_it_is_complete(self, one: signature.Signature) -> None:
+        assert one.severity in signature.SEVERITIES
+        assert one.where in (signature.ENGINE, signature.KERNEL, signature.FABRIC)
+        assert one.title
+        assert one.cause.endswith((".", "}")), one.cause
+        assert one.remedies
+        assert one.sources
+        assert all(remedy.endswith((".", ")")) for remedy in one.remedies)
+        assert set(one.explains) <= set(BY_ID), set(one.explains) - set(BY_ID)
+
+    def test_what_it_says_names_groups_that_a_pattern_has(self, one: signature.Signature) -> None:
+        known = {name for pattern in one.compiled for name in pattern.groupindex}
+        asked = set(re.findall(r"\{(\w+)\}", " ".join((one.cause, *one.remedies))))
+        assert asked <= known
+
+
+def test_ids_are_single() -> None:
+    assert len(BY_ID) == len(TABLE) > 60
+    assert len(AREAS) == 6
+
+
+def test_no_signature_explains_itself_or_what_explains_it() -> None:
+    for one in TABLE:
+        for name in one.explains:
+            assert one.id not in BY_ID[name].explains
+
+
+# What the kinds of real failures are told by. The last two have failures that no line tells of: see QUIET.
+KINDS = {
+    "heads_not_divisible": {"heads_not_divisible"},
+    "block_quant_not_divisible": {"quantization_not_divisible"},
+    "world_size_or_visible_devices": {"more_ranks_than_gpus", "tensor_parallel_over_hosts"},
+    "fabric_manager_802": {"cuda_802"},
+    "driver_or_cuda_too_old": {"cuda_803", "driver_too_old"},
+    "dev_shm_too_small": {"shm_too_small"},
+    "dtype_or_compute_capability": {"dtype_not_supported", "no_kernel_for_gpu"},
+    "gated_repo": {"gated_model", "token_without_gated"},
+    "other_config": {"no_custom_all_reduce", "state_cache_too_small", "sampler_out_of_memory", "gpu_out_of_memory"},
+    "nccl_or_p2p_hang": {"nccl_timeout", "rank_hangs"},
+    "mixed_or_busy_gpus": {"gpu_memory_taken", "different_gpus", "kv_cache_too_small", "gpu_out_of_memory"},
+}
+# The record says what happened, not what was printed. What the doctor sees of each is named beside it.
+QUIET = {
+    "start-up stalls after NCCL init": "engine_stalled",
+    "hang": "engine_stalled",
+    "OOM with pp where tp works": "gpu_out_of_memory",
+    "less KV than expected": "prediction_off",
+    "crash for memory": "gpu_out_of_memory",
+}
+
+
+def test_every_kind_of_real_failure_is_known() -> None:
+    entries: list[dict[str, Any]] = shared_json("truth/tp_errors.json")
+    told = 0
+    for entry in entries:
+        text = entry["error_text"]
+        if text in QUIET:
+            continue
+        first = signature.matches(TABLE, [text])
+        assert first, entry["id"]
+        assert first[0].signature.id in KINDS[entry["category"]], (entry["id"], first[0].signature.id)
+        told += 1
+    print(f"{told} of {len(entries)} failures are told by their text, {len(entries) - told} by other evidence")
+    assert told > len(entries) * 0.8
+
+
+def test_failed_runs_are_known() -> None:
+    """Runs that never served, of those whose record quotes what was printed."""
+    entries = [one for one in shared_json("truth/kv_truth.json") if one["outcome"] != "ok" and one.get("quote")]
+    unknown = [
+        one["id"]
+        for one in entries
+        if re.search(r"Error|error:|out of memory|exceeds", one["quote"])
+        and not signature.matches(TABLE, [one["quote"]])
+    ]
+    assert not unknown
+    print(f"{len(entries)} failed runs")
+
+
+@pytest.mark.parametrize("name", ["cpu-0.32.0-tp2.txt", "h200-0.25.1-graphs.txt"])
+def test_a_healthy_engine_tells_of_no_fault(name: str) -> None:
+    lines = (CHECKOUT / "tests/unit/fixtures/engine" / name).read_text(encoding="utf-8").splitlines()
+    assert [match.signature.id for match in signature.matches(TABLE, lines)] == []
+
+
+def test_a_consequence_is_left_out() -> None:
+    lines = [
+        *BY_ID["shm_too_small"].sample.splitlines(),
+        *BY_ID["nccl_failed"].sample.splitlines(),
+        *BY_ID["start_limit_hit"].sample.splitlines(),
+    ]
+    assert [match.signature.id for match in signature.matches(TABLE, lines)] == ["shm_too_small"]
+    assert [match.signature.id for match in signature.matches(TABLE, lines[-1:])] == ["start_limit_hit"]
+
+
+def test_the_cause_says_what_the_line_says() -> None:
+    (match,) = signature.matches(TABLE, BY_ID["kv_cache_too_small"].sample.splitlines())
+    assert match.cause == (
+        "One request of max_model_len 131072 needs 16.00 GiB of KV cache, and 9.31 GiB are left (enough for 76272 "
+        "tokens)."
+    )
+    assert match.remedies[0].startswith("Lower max_model_len")
+
+
+def test_what_a_line_does_not_say_is_a_question_mark() -> None:
+    (match,) = signature.matches(TABLE, ["Watchdog caught collective operation timeout"])
+    assert "(?)" in match.cause
+
+
+@given(st.lists(st.text()))
+def test_any_journal_can_be_read(lines: list[str]) -> None:
+    for where in (signature.ENGINE, signature.KERNEL, signature.FABRIC):
+        for match in signature.matches(TABLE, lines, where):
+            assert match.cause
+            assert all(len(line) <= signature.LONGEST_LINE for line in match.lines)
+
+
+def test_the_warm_up_reads_the_same_table() -> None:
+    advice = journal.advice(BY_ID["wrong_option"].sample.splitlines())
+    assert advice[0].startswith("unrecognized arguments: --swap-space 4: a typing error")
+    assert advice[1].startswith("1. Correct extra_args")
+    assert journal.advice(["INFO fine"]) == []
