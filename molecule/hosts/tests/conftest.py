@@ -68,6 +68,8 @@ class Pair:
 
     def engine(self, host: Host) -> dict[int, str]:
         """The processes of vLLM on a host, by pid."""
+        if unit(host, NAME, "ActiveState") == ["inactive"]:
+            return {}  # systemd has no cgroup of it
         return {pid: title for pid, title in processes(host, NAME).items() if "ranks.py" not in title}
 
     def answers(self) -> bool:
