@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration, instances, layout
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration, instances, layout, plan
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import table
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils.layout_inputs import layout_inputs
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -34,19 +36,10 @@ class ActionModule(ActionBase):
         """Decide, show, refuse."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = plain(self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)[1])
-        host = str((task_vars or {}).get("inventory_hostname"))
+        variables = task_vars or {}
+        host = str(variables.get("inventory_hostname"))
         try:
-            decided = layout.layouts(
-                instances.wanted(
-                    given["models"],
-                    given["model_root"],
-                    given["engine_version"],
-                    calibration.rows(given["calibration"]),
-                ),
-                given["gpu_facts"],
-                given["model_facts"],
-                host,
-            )
+            decided = self.decided(host, given, variables.get("hostvars") or {})
         except InputError as error:
             return {**result, "failed": True, "msg": str(error)}
         refused = [one["rejected"]["sentence"] for one in decided if one["rejected"]]
@@ -55,3 +48,12 @@ class ActionModule(ActionBase):
         display.display(table.table({"hosts": {host: {"gpu_facts": given["gpu_facts"], "instances": decided}}}))
         files = {name: found.get("files") or [] for name, found in given["model_facts"].items()}
         return {**result, "layouts": decided, "model_files": files}
+
+    def decided(self, host: str, given: dict[str, Any], hostvars: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Decide for the host alone, or together with those that it runs engines with."""
+        if any("nodes" in one for one in given["models"]):
+            found: list[dict[str, Any]] = plan.plan_hosts(layout_inputs(host, hostvars))[host]["instances"]
+            return found
+        corrections = calibration.rows(given["calibration"])
+        wanted = instances.wanted(given["models"], given["model_root"], given["engine_version"], corrections)
+        return layout.layouts(wanted, given["gpu_facts"], given["model_facts"], host)

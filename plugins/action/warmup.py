@@ -39,10 +39,19 @@ class ActionModule(ActionBase):
         self.vars = task_vars or {}
         self.title = f"{self.vars.get('inventory_hostname', '?')}: vllm@{self._task.args.get('name')}"
         try:
-            answer = self.wait()
-            return {**result, **answer, **self.warm(answer)}
+            return self.prove(result)
         except Broken as broken:
             return {**result, **broken.answer}
+
+    def prove(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Wait, and warm it up where it has a server."""
+        answer = self.wait()
+        if answer["request"] is None:
+            words = f"rank {self._task.args.get('node_rank')} runs; the first of its hosts answers for it"
+            display.display(f"{self.title}: {words}")
+            proof = {"process": answer["process"], "warm": answer["warm"], "warmup": None}
+            return {**result, **answer, "msg": words, "proof": proof}
+        return {**result, **answer, **self.warm(answer)}
 
     def call(self, **more: Any) -> dict[str, Any]:
         """Call the module on the host. Raises Broken."""

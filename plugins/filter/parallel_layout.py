@@ -16,7 +16,8 @@ description:
     (C(objective=latency)), inside one link domain where there is one. docs/planning.md says how.
   - A size or option that a person wrote is checked against the same rules.
   - MIG devices, lost GPUs and GPUs that other programs use are left out, with the reason.
-  - Decides for one host. Instances over several hosts (C(nodes)) are planned by the playbook C(gpufleet.vllm.plan).
+  - Decides for one host. An instance over several (C(nodes)) is decided from the facts of all of them (O(hosts)), on
+    each to the same result, but for what is the host's own; or refused where they do not agree.
 options:
   _input:
     description: The list of instances, as the role P(gpufleet.vllm.layout#role) documents it, without faults.
@@ -44,6 +45,12 @@ options:
   engine_version:
     description: Release of vLLM whose rules and defaults count, for instances that name none. V(0.33.0) when left out.
     type: str
+  hosts:
+    description:
+      - What other hosts are decided from, by inventory name. Of each, C(layout_input), a mapping with C(models),
+        C(gpu_facts), C(model_facts), C(model_root), C(interfaces), C(engine_version), C(release) and C(calibration), as
+        the role P(gpufleet.vllm.layout#role) sets it; C(hostvars) will do. Only those that C(nodes) leads to are read.
+    type: dict
   calibration:
     description: >-
       Corrections of measured numbers, as the playbook C(gpufleet.vllm.calibrate) makes them of the fleet's receipts.
@@ -92,6 +99,11 @@ _value:
     port:
       description: Port that the server listens on.
       type: int
+    ports:
+      description: >-
+        The ports that it listens on, on this host; none where another host of the engine answers for it.
+      type: list
+      elements: int
     accelerator:
       description: Kind of accelerator, V(cuda), V(rocm) or V(cpu).
       type: str
@@ -108,13 +120,21 @@ _value:
       description: Whether ranks hold whole experts instead of slices of all.
       type: bool
     nodes:
-      description: The hosts of the engine, the head first, and its devices on each.
+      description: >-
+        The hosts of the engine, the head first, and its devices on each; of several also the address on the network
+        between them.
       type: list
       elements: dict
       sample: [{"host": "gpu01", "devices": [0, 1]}]
     node_rank:
       description: Place of this host among the nodes.
       type: int
+    together:
+      description: >-
+        Of an engine over several hosts the port on the head where they watch one another, and a digest of what they
+        agree on; null otherwise.
+      type: dict
+      sample: {"port": 29502, "agreement": "9f2c4a5d1e0b7c38"}
     start_after:
       description: Names of instances that share GPUs with this one and start before it.
       type: list
@@ -175,13 +195,14 @@ _value:
       type: dict
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration as calibrations
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, layout
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, layout, plan
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils.layout_inputs import layout_inputs
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
@@ -193,8 +214,11 @@ def parallel_layout(
     host: str = "localhost",
     engine_version: Any = None,
     calibration: Any = None,
+    hosts: Any = None,
 ) -> list[dict[str, Any]]:
     """Decide a layout for every instance."""
+    if hosts is not None and any("nodes" in one for one in models):
+        return _with_others(str(host), hosts)
     try:
         corrections = calibrations.rows(plain(calibration))
     except InputError as error:
@@ -202,6 +226,16 @@ def parallel_layout(
     version = str(engine_version) if engine_version else None
     wanted = instances.wanted(plain(models), str(model_root), version, corrections)
     return layout.layouts(wanted, plain(gpu_facts), plain(model_facts), str(host))
+
+
+def _with_others(host: str, hosts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Decide for a host together with those that it runs engines with."""
+    try:
+        decided = plan.plan_hosts(layout_inputs(host, hosts))
+    except InputError as error:
+        raise AnsibleFilterError(str(error)) from error
+    found: list[dict[str, Any]] = decided[host]["instances"]
+    return found
 
 
 class FilterModule:

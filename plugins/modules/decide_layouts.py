@@ -12,6 +12,8 @@ author: The gpufleet.vllm maintainers
 description:
   - What P(gpufleet.vllm.parallel_layout#filter) decides, shown as P(gpufleet.vllm.plan_table#filter)
     does, in one task on the control node. Fails with a sentence for each instance that cannot run.
+  - Where an entry has C(nodes), the host is decided from C(layout_input) of itself and of the other hosts of its
+    engines, a fact that the role P(gpufleet.vllm.layout#role) sets on each.
 options:
   models:
     description: The entries of C(vllm_models).

@@ -93,6 +93,10 @@ listeners:
   returned: always
   type: list
   elements: dict
+interfaces:
+  description: As RV(gpufleet.vllm.host_info#module:interfaces).
+  returned: always
+  type: dict
 """
 
 import json
@@ -105,6 +109,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputE
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
     facts,
     hostfiles,
+    interfaces,
     listeners,
     model,
     places,
@@ -162,6 +167,7 @@ def main() -> None:
         paths={name: places.path_facts(name) for name in engine_paths(Path(wanted["engine_root"]))},
         python=places.python_facts(wanted["python"]),
         listeners=listeners.listeners(),
+        interfaces=interfaces.interfaces(module.run_command(list(interfaces.COMMAND))[1]),
     )
 
 

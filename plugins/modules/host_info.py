@@ -10,8 +10,8 @@ short_description: Reads what a deployment needs to know of a host before it cha
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
-  - Answers only what is asked for. Free disk space, the version of a Python, who listens on which port, and how vLLM
-    instances are doing.
+  - Answers only what is asked for. Free disk space, the version of a Python, who listens on which port, the network
+    interfaces, and how vLLM instances are doing.
 options:
   paths:
     description: Paths to look at. They need not exist yet.
@@ -26,6 +26,10 @@ options:
     type: list
     elements: int
     default: []
+  interfaces:
+    description: Whether to look at the network interfaces.
+    type: bool
+    default: false
   instances:
     description: Names of vLLM instances to look at.
     type: list
@@ -76,9 +80,17 @@ listeners:
   type: list
   elements: dict
   sample: [{"port": 8000, "pid": 812, "process": "nginx", "unit": "nginx.service"}]
+interfaces:
+  description: >-
+    By name, the first IPv4 address and the speed in Mbit/s of each network interface, null where there is none. Null
+    when not asked.
+  returned: always
+  type: dict
+  sample: {"eth0": {"address": "10.0.0.5", "speed_mbit": 25000}}
 instances:
   description: >-
-    By name, the state of the unit in systemd's words, and the digest of what the running process was started from.
+    By name, the state of the unit in systemd's words, the digest of what the running process was started from, and
+    what a rank of an engine over several hosts says of itself as C(status).
   returned: always
   type: dict
   sample:
@@ -89,6 +101,7 @@ instances:
       main_pid: 4711
       restarts: 0
       digest: 1f0c4ad5
+      status: null
 users:
   description: By name, home, shell and further groups of the user. Null where there is none.
   returned: always
@@ -105,7 +118,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import listeners, places, systemd
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import interfaces, listeners, places, systemd
 
 
 def instances_facts(names: list[str]) -> dict[str, Any]:
@@ -126,6 +139,7 @@ def main() -> None:
             "paths": {"type": "list", "elements": "path", "default": []},
             "python": {"type": "path"},
             "ports": {"type": "list", "elements": "int", "default": []},
+            "interfaces": {"type": "bool", "default": False},
             "instances": {"type": "list", "elements": "str", "default": []},
             "users": {"type": "list", "elements": "str", "default": []},
         },
@@ -141,6 +155,9 @@ def main() -> None:
         paths={name: places.path_facts(name) for name in wanted["paths"]},
         python=places.python_facts(wanted["python"]) if wanted["python"] else None,
         listeners=listeners.listeners(set(wanted["ports"])) if wanted["ports"] else [],
+        interfaces=interfaces.interfaces(module.run_command(list(interfaces.COMMAND))[1])
+        if wanted["interfaces"]
+        else None,
         users={name: places.user_facts(name) for name in wanted["users"]},
         **states,
     )

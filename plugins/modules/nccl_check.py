@@ -145,7 +145,6 @@ findings:
   elements: dict
 """
 
-import ipaddress
 import json
 import pwd
 import shutil
@@ -155,7 +154,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import transient
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import interfaces, systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import all_reduce_worker
 
 RECORDS = Path("/var/lib/vllm/checks")
@@ -184,30 +183,6 @@ def unit_of(name: str) -> str:
     return f"gpufleet-nccl-{name}.service"
 
 
-def interfaces(module: AnsibleModule) -> dict[str, Any]:
-    """The network interfaces with their first IPv4 address and their speed."""
-    code, out, _err = module.run_command(["ip", "-json", "address", "show"])
-    found = {}
-    for entry in json.loads(out) if code == 0 and out.strip() else []:
-        addresses = [
-            info["local"]
-            for info in entry.get("addr_info") or ()
-            if info.get("family") == "inet" and not ipaddress.ip_address(info["local"]).is_link_local
-        ]
-        name = str(entry.get("ifname"))
-        found[name] = {"address": addresses[0] if addresses else None, "speed_mbit": _speed(name)}
-    return found
-
-
-def _speed(name: str) -> int | None:
-    try:
-        speed = int(Path(f"/sys/class/net/{name}/speed").read_text())
-    except (OSError, ValueError):
-        return None
-    # -1: the driver does not know
-    return speed if speed > 0 else None
-
-
 def observed(module: AnsibleModule) -> dict[str, Any]:
     """What is known of the host and of earlier checks."""
     keys: dict[str, str] = module.params["keys"]
@@ -217,7 +192,7 @@ def observed(module: AnsibleModule) -> dict[str, Any]:
     units = systemd.show([f"vllm@{name}.service" for name in keys])
     return {
         "release": release,
-        "interfaces": interfaces(module),
+        "interfaces": interfaces.interfaces(module.run_command(list(interfaces.COMMAND))[1]),
         "due": {name: _due(name, key, release) for name, key in keys.items()},
         "active": {
             name: units.get(f"vllm@{name}.service", {}).get("ActiveState") in ("active", "activating") for name in keys

@@ -13,6 +13,8 @@ description:
   - Writes C(/var/lib/vllm/receipts/<name>.json) on the host, readable by everybody and without secrets. The layout and
     its predictions, the engine's own figures from its journal and from C(/metrics), both compared, what the warm-up and
     other checks measured, and the versions.
+  - On the other hosts of an engine over several, whose server is on the first, it says which rank runs here and from
+    what.
   - What was measured holds for as long as the process runs that it was measured of. A run that finds the same process,
     the same layout and the same checks leaves the file as it is.
   - Warns when the KV cache or the weights are off their prediction by more than O(tolerance).
@@ -101,8 +103,8 @@ def start_lines(invocation: str) -> list[str]:
 
 
 def engine_facts(pid: int) -> dict[str, Any] | None:
-    """Return the release that a process runs from, with its versions; None when that cannot be told."""
-    folder = receipt.release_of(text_of(Path(f"/proc/{pid}/maps")) or "")
+    """Return the release that a process or a child of it runs from, with its versions; None when it cannot be told."""
+    folder = receipt.release_of_any(text_of(Path(f"/proc/{one}/maps")) or "" for one in systemd.family(pid))
     if folder is None:
         return None
     try:
@@ -112,9 +114,17 @@ def engine_facts(pid: int) -> dict[str, Any] | None:
     return {"release": Path(folder).name, **{key: written.get(key) for key in VERSIONS}}
 
 
-def measured(layout: dict[str, Any], process: dict[str, Any], warmup: dict[str, Any]) -> dict[str, Any]:
+def measured(layout: dict[str, Any], process: dict[str, Any], warmup: dict[str, Any] | None) -> dict[str, Any]:
     """Ask the journal and the server what the engine said of itself."""
     lines, ready = engine_report.dated(start_lines(str(process["invocation"])))
+    if layout.get("node_rank"):
+        # the first host has the server, and its receipt the measurements
+        return {
+            "engine": engine_facts(int(process["pid"])),
+            "process": process,
+            "actual": engine_report.actual(lines, [], None),
+            "warmup": None,
+        }
     server = client.Server(client.probe_address(layout["host"]), int(layout["port"]), METRICS_SECONDS)
     try:
         status, text = server.request("/metrics")

@@ -62,7 +62,8 @@ instances:
       type: str
     state:
       description: >-
-        V(serving), V(loading) (its unit runs and C(/health) does not say 200), V(restarting), V(failed) or V(stopped).
+        V(serving), V(loading) (its unit runs and C(/health) does not say 200), V(waiting) (for the other hosts of its
+        engine), V(restarting), V(failed) or V(stopped).
       type: str
     restarts:
       description: How often systemd has restarted it by itself.
@@ -78,7 +79,7 @@ instances:
       type: str
       sample: 0.33.0-cuda
     layout:
-      description: Parallel sizes, kind of accelerator and devices, from the receipt.
+      description: Parallel sizes, kind of accelerator, devices and the place among the hosts, from the receipt.
       type: dict
     running:
       description: Requests that are computed.
@@ -123,7 +124,8 @@ def told(written: dict[str, str], process: dict[str, Any] | None, timeout: int) 
     found: dict[str, Any] = {"now": time.clock_gettime(time.CLOCK_MONOTONIC), "healthy": False}
     if process is None:
         return found
-    release = receipt.release_of(text_of(Path(f"/proc/{process['pid']}/maps")) or "")
+    family = systemd.family(int(process["pid"]))
+    release = receipt.release_of_any(text_of(Path(f"/proc/{one}/maps")) or "" for one in family)
     found["release"] = Path(release).name if release else None
     port = int(written.get("port") or status.DEFAULT_PORT)
     server = client.Server(client.probe_address(written.get("host", "127.0.0.1")), port, timeout)

@@ -20,6 +20,8 @@ description:
     step of the warm-up.
   - An engine that dies ends the wait at once; the message gives the reason, what to do about it where the table of
     signatures knows it (docs/troubleshooting.md), and the last lines of its journal.
+  - Of an engine over several hosts the first one answers. A host that still waits for another one 120 seconds after its
+    unit was started is a failure that names the other.
   - Where the process has an API key in C(VLLM_API_KEY), the requests carry it; it does not leave the host.
 options:
   name:
@@ -34,6 +36,12 @@ options:
     description: Port that the server listens on.
     type: int
     required: true
+  node_rank:
+    description:
+      - Place of this host among those of the engine. On all but the first no server is waited for; the unit has to run
+        beside the others.
+    type: int
+    default: 0
   max_model_len:
     description: Length in tokens that the server must offer. Not checked when left out.
     type: int
@@ -118,7 +126,9 @@ max_model_len:
   type: int
   sample: 32768
 request:
-  description: Kind of the request that was answered, its time in seconds, and the tokens or numbers of the answer.
+  description:
+    - Kind of the request that was answered, its time in seconds, and the tokens or numbers of the answer. Null where
+      another host of the engine answers.
   returned: when finished
   type: dict
   sample: {"kind": "chat", "seconds": 0.8, "tokens": 16}
@@ -156,6 +166,8 @@ LINES_SHOWN = 15
 # A dead engine takes a moment until its unit ends (worker and engine shutdown time limits of vLLM 0.33).
 SECONDS_TO_DIE = 20
 KEY = "VLLM_API_KEY"
+# All hosts of an engine have started their units by then; a unit that has ended is back after serve_restart_seconds.
+SECONDS_TO_MEET = 120
 
 
 class Failed(Exception):
@@ -177,6 +189,7 @@ class Warmup:
         self.restarts = 0
         self.restarts_before: int | None = module.params["restarts_before"]
         self.process: dict[str, Any] | None = None
+        self.status = ""
 
     def journal(self) -> list[str]:
         """Return the lines of the unit's journal since it was last started by somebody else than systemd itself."""
@@ -202,16 +215,28 @@ class Warmup:
         state = systemd.instance_state(properties)
         self.restarts = int(str(state["restarts"]))
         self.process = systemd.process_of(properties)
+        self.status = str(state["status"] or "")
+        if systemd.waits(state):
+            self.check_patience()
         # vLLM takes it from there too (entrypoints/launchers/app.py); --api-key is refused by instance_problems
         key = systemd.environment_of(int(str(state["main_pid"]))).get(KEY) if state["main_pid"] else None
         self.server = replace(self.server, key=key)
         return state
 
+    def check_patience(self) -> None:
+        """Raise when other hosts of the engine have not come for too long."""
+        waited = time.clock_gettime(time.CLOCK_MONOTONIC) - (self.process or {}).get("started", 0)
+        if waited > SECONDS_TO_MEET:
+            raise Failed(
+                f"{self.unit} has been {self.status} for {waited:.0f} s. Look at {self.unit} and its journal there, "
+                "and at what keeps the hosts from reaching each other."
+            )
+
     def died(self, state: dict[str, Any]) -> bool:
         """Tell whether the unit ended since the wait began."""
         if self.restarts_before is None:
             # One that answers may have restarted last month; one that does not has just died.
-            self.restarts_before = state["restarts"] if client.healthy(self.server) else 0
+            self.restarts_before = state["restarts"] if self.ready() else 0
         alive = state["active_state"] in ("active", "activating", "reloading") and state["sub_state"] != "auto-restart"
         return not alive or state["restarts"] > self.restarts_before
 
@@ -225,12 +250,18 @@ class Warmup:
         if self.died(self.state()):
             raise self.death(when)
 
+    def ready(self) -> bool:
+        """Tell whether /health says yes, or the rank runs where another host has the server."""
+        if self.module.params["node_rank"]:
+            return self.status.startswith("runs as rank")
+        return client.healthy(self.server)
+
     def wait_for_health(self) -> bool:
         """Wait for /health for the time of one call."""
         deadline = time.monotonic() + self.module.params["poll"]
         while True:
             self.check_alive("while starting")
-            if client.healthy(self.server):
+            if self.ready():
                 return True
             if time.monotonic() >= deadline:
                 return False
@@ -239,6 +270,9 @@ class Warmup:
     def prove(self) -> dict[str, Any]:
         """Send the first request, and plan the others."""
         params = self.module.params
+        if params["node_rank"]:
+            old = receipt.read(text_of(Path(receipt.FOLDER / f"{self.name}.json")))
+            return {"request": None, "process": self.process, "warm": receipt.is_of(old, self.process), "steps": []}
         try:
             length = client.check_models(self.server, self.name, params["max_model_len"])
             paths = client.offered_paths(self.server)
@@ -286,6 +320,7 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "host": {"type": "str", "default": "127.0.0.1"},
             "port": {"type": "int", "required": True},
+            "node_rank": {"type": "int", "default": 0},
             "max_model_len": {"type": "int"},
             "timeout": {"type": "int", "default": 3600},
             "request_timeout": {"type": "int", "default": 300},
@@ -314,7 +349,11 @@ def main() -> None:
         module.fail_json(msg="\n".join([str(failure), *lines]))
     except GpufleetError as error:
         module.fail_json(msg=str(error))
-    stage = "answered" if finished else journal.stage(warmup.journal())
+    if finished:
+        stage = "answered"
+    else:
+        waits = warmup.status.startswith("waiting")
+        stage = warmup.status if waits else journal.stage(warmup.journal())
     module.exit_json(changed=False, finished=finished, stage=stage, restarts=warmup.restarts_before, **result)
 
 

@@ -179,6 +179,12 @@ NODES = {"nodes": ["a", "b"], "network_interface": "eth1"}
         pytest.param(MIXTRAL, {"name": "H100", "count": 8}, {}, id="experts"),
         pytest.param(MIXTRAL, {"name": "A100-SXM4-40GB", "count": 2}, NODES, id="two hosts"),
         pytest.param(
+            MIXTRAL,
+            {"name": "H100", "count": 4},
+            {**NODES, "data_parallel_size": 8, "tensor_parallel_size": 1, "enable_expert_parallel": True},
+            id="replicas over two hosts",
+        ),
+        pytest.param(
             LLAMA,
             {"name": "H100", "count": 2},
             {"gpus": [1], "kv_cache_dtype": "fp8", "enforce_eager": True, "extra_args": {"seed": 1}},

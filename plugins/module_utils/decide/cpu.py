@@ -50,7 +50,9 @@ def _groups_of(cores: Sequence[int], count: int) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(cores[rank * each : (rank + 1) * each]) for rank in range(count))
 
 
-def _kv_cache_gib(instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any], peers: int) -> float:
+def _kv_cache_gib(
+    instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any], peers: int, hosts: int
+) -> float:
     memory = facts.get("memory_total_mib")
     if not memory:
         raise Refused(
@@ -58,8 +60,8 @@ def _kv_cache_gib(instance: Instance, model: Mapping[str, Any], facts: Mapping[s
             "memory_unknown",
             ("write kv_cache_memory_gib (per rank)",),
         )
-    ranks = (instance.tensor_parallel_size or 1) * (instance.pipeline_parallel_size or 1)
-    weights_mib = (model.get("weight_bytes") or 0) / 1024**2
+    ranks = _ranks(instance, hosts)
+    weights_mib = (model.get("weight_bytes") or 0) / hosts / 1024**2
     share = memory * MEMORY_SHARE / peers - weights_mib
     size = math.floor(min(KV_CACHE_MOST_GIB, share / ranks / MIB_PER_GIB) * 100) / 100
     if size < KV_CACHE_LEAST_GIB:
@@ -70,6 +72,11 @@ def _kv_cache_gib(instance: Instance, model: Mapping[str, Any], facts: Mapping[s
             ("use a host with more memory", "write kv_cache_memory_gib (per rank)"),
         )
     return size
+
+
+def _ranks(instance: Instance, hosts: int) -> int:
+    """Ranks on each of the hosts."""
+    return (instance.tensor_parallel_size or 1) * (instance.pipeline_parallel_size or 1) // hosts
 
 
 def _sized(instance: Instance, model: Mapping[str, Any], kv_gib: float, ranks: int) -> kv_cache.Cache | None:
@@ -88,9 +95,12 @@ def _sized(instance: Instance, model: Mapping[str, Any], kv_gib: float, ranks: i
     return kv_cache.sized(groups, layers, [kv_gib * 1024**3], int(length), int(length), options)
 
 
-def plan(instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any], peers: int) -> CpuPlan:
-    """Decide cores and KV cache of an instance beside ``peers`` - 1 others. Raises :class:`Refused`."""
-    ranks = (instance.tensor_parallel_size or 1) * (instance.pipeline_parallel_size or 1)
+def plan(instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any], peers: int, hosts: int = 1) -> CpuPlan:
+    """Decide cores and KV cache of an instance on one of ``hosts``, beside ``peers`` - 1 others.
+
+    Raises :class:`Refused`.
+    """
+    ranks = _ranks(instance, hosts)
     cores = cpu_cores(facts)
     if ranks > len(cores):
         raise Refused(
@@ -104,7 +114,7 @@ def plan(instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any],
     reasons = [f"{ranks} rank(s) on {len(cores)} CPU cores, {len(groups[0])} each."]
     size = instance.kv_cache_memory_gib
     if size is None:
-        size = _kv_cache_gib(instance, model, facts, peers)
+        size = _kv_cache_gib(instance, model, facts, peers, hosts)
         reasons.append(f"KV cache of {size} GiB per rank; left alone, every rank would take 92 % of its NUMA node.")
     warnings = []
     if (instance.pipeline_parallel_size or 1) > 1:
@@ -112,4 +122,4 @@ def plan(instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any],
             "Pipeline parallelism over CPU ranks turned healthy and died on its first request in vLLM 0.32; "
             "the warm-up will tell."
         )
-    return CpuPlan(groups, size, _sized(instance, model, size, ranks), tuple(reasons), tuple(warnings))
+    return CpuPlan(groups, size, _sized(instance, model, size, ranks * hosts), tuple(reasons), tuple(warnings))

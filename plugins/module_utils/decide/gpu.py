@@ -63,6 +63,9 @@ class Ground:
 
 def decide(instance: Instance, model: Mapping[str, Any], ground: Ground) -> Decision:
     """Decide for an instance. Raises :class:`Refused` when no layout works."""
+    if len(ground.facts) > 1:
+        # hosts without one GPU of the same kind are named here, and sizes that do not fit below
+        across_hosts(ground.facts, len(ground.facts), 1, ground.taken)
     pools = _pools(instance, ground)
     tried, refused = [], []
     for pool in pools:

@@ -20,6 +20,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fiel
 DEFAULT_PORT = 8000
 # config/parallel.py:317-328
 DEFAULT_MASTER_PORT = 29501
+LAST_PORT = 65535
+# master_port, the next where the hosts watch one another, and one for replicas (decide.instances)
+MASTER_PORTS = 3
 SECRET_ARGUMENTS = frozenset({"api-key", "hf-token"})
 # TOKENIZERS_PARALLELISM and ..._TOKENS_PER_... are settings, not secrets.
 SECRET_NAME = re.compile(r"TOKEN(?!IZER|S_)|API_KEY|PASSWORD|SECRET")
@@ -113,6 +116,8 @@ def _argument_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
         elif value is None:
             yield f"{place}: extra_args.{key} has no value; vLLM would read it as the text 'None'."
     environment = entry.get("environment")
+    if "nodes" in entry and isinstance(environment, Mapping) and "VLLM_HOST_IP" in environment:
+        yield f"{place}: environment.VLLM_HOST_IP differs from node to node; leave it out, it is set on each."
     for key in environment if isinstance(environment, Mapping) else {}:
         if SECRET_NAME.search(str(key)) and not str(key).endswith("_PATH"):
             yield (
@@ -151,7 +156,7 @@ def _clashes(entries: Sequence[tuple[int, Mapping[str, Any]]], key: str, default
 
 
 def _master_port_clashes(entries: Sequence[tuple[int, Mapping[str, Any]]]) -> Iterator[str]:
-    """The port between nodes, which nobody else may have; without nodes there is none."""
+    """The ports between nodes, which nobody else may have; without nodes there are none."""
     taken = {
         entry.get("port", DEFAULT_PORT): _place(position, entry)
         for position, entry in entries
@@ -162,10 +167,17 @@ def _master_port_clashes(entries: Sequence[tuple[int, Mapping[str, Any]]]) -> It
         if "nodes" not in entry or not good("master_port", value):
             continue
         place = _place(position, entry)
-        if value in taken:
-            yield f"{place} has the master_port {value}, which {taken[value]} has too; give each port one use."
-        else:
-            taken[value] = place
+        ports = range(value, value + MASTER_PORTS)
+        if ports[-1] > LAST_PORT:
+            most = LAST_PORT + 1 - MASTER_PORTS
+            yield f"{place} takes the ports from master_port to {ports[-1]}; write {most} at most."
+        clash = next((port for port in ports if port in taken), None)
+        if clash is not None:
+            yield (
+                f"{place} takes the ports {value} (master_port) to {ports[-1]}, and {taken[clash]} has {clash} too; "
+                "give each port one use."
+            )
+        taken.update(dict.fromkeys(ports, place))
 
 
 def problems(models: object) -> list[str]:

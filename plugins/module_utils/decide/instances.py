@@ -104,6 +104,16 @@ class Instance:
         return "path" if self.model.startswith("/") else "hub"
 
     @property
+    def meeting_port(self) -> int:
+        """Port of the head on which the hosts of an engine over several keep watch of one another."""
+        return self.master_port + 1
+
+    @property
+    def data_parallel_port(self) -> int:
+        """Port of the head on which replicas on several hosts are coordinated (29550 for every engine otherwise)."""
+        return self.master_port + 2
+
+    @property
     def kv_cache_bytes(self) -> int | None:
         """The bytes of KV cache of each rank, where a person wrote them in either unit."""
         if self.kv_cache_memory_gib is not None:

@@ -4,10 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, cpu, explain, gpu, kv_cache
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
+    accepted,
+    agreement,
+    cpu,
+    explain,
+    gpu,
+    kv_cache,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import arguments as instance_arguments
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
@@ -19,7 +26,12 @@ SHARED_MOST = 0.95
 
 @dataclass
 class Layout:
-    """How one instance runs. Sizes are counts of ranks; ``devices`` are GPU indexes on this host."""
+    """How one instance runs. Sizes are counts of ranks; ``devices`` are GPU indexes on this host.
+
+    ``ports`` are those that it listens on here and that were chosen before. ``together`` is what keeps the hosts of an
+    engine over several together: the ``port`` on the head where they meet, and a digest of their ``agreement``; None on
+    one host.
+    """
 
     name: str
     unit: str
@@ -37,6 +49,8 @@ class Layout:
     enable_expert_parallel: bool = False
     nodes: list[dict[str, Any]] = field(default_factory=list)
     node_rank: int = 0
+    together: dict[str, Any] | None = None
+    ports: list[int] = field(default_factory=list)
     devices: list[int] = field(default_factory=list)
     start_after: list[str] = field(default_factory=list)
     dtype: str | None = None
@@ -110,12 +124,19 @@ def _plain_arguments(instance: Instance, revision: str) -> dict[str, Any]:
     return {key: value for key, value in arguments.items() if value is not None}
 
 
-def _on_cpu(layout: Layout, instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Any], peers: int) -> None:
+def _on_cpu(
+    layout: Layout, instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Mapping[str, Any]], peers: int
+) -> dict[str, str]:
+    """Decide on the cores of a host or of several; returns the binding of the ranks on each."""
+    if len(facts) > 1:
+        instance = _over_cpus(layout, instance, len(facts))
     refused = next((one for one in accepted.on_cpu(model, instance) if one.severity == "refuse"), None)
     if refused:
         raise Refused(refused.reason, refused.rule_id, refused.remedies)
-    found = cpu.plan(instance, model, facts, peers)
-    layout.environment["VLLM_CPU_OMP_THREADS_BIND"] = found.threads_bind
+    plans = {host: cpu.plan(instance, model, there, peers, len(facts)) for host, there in facts.items()}
+    # the ranks of an engine have caches of one size
+    found = min(plans.values(), key=lambda one: one.kv_cache_gib)
+    layout.tensor_parallel_size = instance.tensor_parallel_size or 1
     layout.serve_args["kv-cache-memory-bytes"] = int(found.kv_cache_gib * 1024**3)
     layout.max_model_len = instance.max_model_len or model.get("max_model_len")
     layout.dtype = model.get("dtype") if instance.dtype == "auto" else instance.dtype
@@ -123,6 +144,29 @@ def _on_cpu(layout: Layout, instance: Instance, model: Mapping[str, Any], facts:
         layout.kv_cache_tokens, layout.max_concurrency = explain.capacity(found.cache)
     layout.reasons.extend(found.reasons)
     layout.warnings.extend(found.warnings)
+    layout.nodes = [{"host": host, "devices": []} for host in facts]
+    return {host: one.threads_bind for host, one in plans.items()}
+
+
+def _over_cpus(layout: Layout, instance: Instance, hosts: int) -> Instance:
+    """Settle the sizes of an engine over the cores of several hosts; what is left open is one rank on each."""
+    if (instance.data_parallel_size or 1) > 1:
+        raise Refused(
+            "data_parallel_size over the cores of several hosts is not planned",
+            "data_parallel_on_cpu",
+            ("leave it out", "run an instance on each host"),
+        )
+    if instance.tensor_parallel_size is None:
+        layout.reasons.append(f"tensor_parallel_size {hosts}, a rank on each host.")
+        return replace(instance, tensor_parallel_size=hosts)
+    ranks = instance.tensor_parallel_size * (instance.pipeline_parallel_size or 1)
+    if ranks % hosts:
+        raise Refused(
+            f"{ranks} ranks cannot be spread evenly over {hosts} hosts, as vLLM wants them",
+            "uneven_hosts",
+            (f"write sizes whose product is a multiple of {hosts}",),
+        )
+    return instance
 
 
 def _on_gpus(
@@ -149,6 +193,7 @@ def _on_gpus(
     layout.pipeline_parallel_size = sizes.pipeline_parallel_size
     layout.data_parallel_size = sizes.data_parallel_size * found.replicas
     layout.enable_expert_parallel = sizes.enable_expert_parallel
+    _check_replicas(layout, len(facts))
     layout.nodes = [{"host": host, "devices": list(devices)} for host, devices in found.devices.items()]
     layout.devices = list(found.devices[next(iter(facts))])
     for host, devices in found.devices.items():
@@ -196,21 +241,40 @@ def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any],
 
 
 def _for_node(layout: Layout, instance: Instance, rank: int) -> None:
-    """Add what each host of an engine over several needs (reference: vLLM's native multi-node start)."""
-    node = layout.nodes[rank]
+    """Add what each host of an engine over several needs: vLLM's native start (engine/arg_utils.py:2390-2446)."""
+    nodes = layout.nodes
+    node, head = nodes[rank], nodes[0]
     layout.node_rank = rank
     layout.devices = node["devices"]
-    layout.serve_args.update(
+    arguments = layout.serve_args
+    if layout.devices:
+        arguments["device-ids"] = ",".join(map(str, layout.devices))
+    arguments.update(
         {
-            "device-ids": ",".join(map(str, layout.devices)),
-            "nnodes": len(layout.nodes),
+            "nnodes": len(nodes),
             "node-rank": rank,
-            "master-addr": layout.nodes[0]["host"],
+            "master-addr": head.get("address") or head["host"],
             "master-port": instance.master_port,
         }
     )
+    if layout.data_parallel_size > 1:
+        here = layout.data_parallel_size // len(nodes)
+        arguments["data-parallel-size-local"] = here
+        arguments["data-parallel-address"] = arguments["master-addr"]
+        # vLLM's default would be the port of every engine
+        arguments["data-parallel-rpc-port"] = instance.data_parallel_port
+        if rank:
+            # the head's would turn its balancing between the hosts off (entrypoints/cli/serve.py:99-105)
+            arguments["data-parallel-start-rank"] = rank * here
     if rank:
-        layout.serve_args["headless"] = True
+        arguments["headless"] = True
+        layout.ports = []
+    else:
+        layout.ports = [instance.port, instance.master_port, instance.meeting_port]
+        if layout.data_parallel_size > 1:
+            layout.ports.append(instance.data_parallel_port)
+    if node.get("address"):
+        layout.environment["VLLM_HOST_IP"] = node["address"]
     if instance.network_interface:
         layout.environment["NCCL_SOCKET_IFNAME"] = instance.network_interface
         layout.environment["GLOO_SOCKET_IFNAME"] = instance.network_interface
@@ -224,11 +288,34 @@ def _check(instance: Instance, model: Mapping[str, Any], facts: Mapping[str, Map
             where = "this host" if len(facts) == 1 else host
             message = str(found.get("message")).rstrip(".")
             raise Refused(f"the GPUs of {where} cannot be used: {message}", "gpus_not_ready")
+    if len(facts) > 1 and isinstance(instance.gpus, tuple):
+        raise Refused(
+            "a list of GPUs is that of one host, and this engine runs on several",
+            "gpus_of_several_hosts",
+            (f"write how many it gets on each host (gpus: {len(instance.gpus)})",),
+        )
+    if len(facts) > 1 and instance.distributed_executor_backend == "ray":
+        raise Refused(
+            "an engine over several hosts is run by vLLM's own --nnodes here, which does not go with "
+            "distributed_executor_backend ray",
+            "ray_over_hosts",
+            ("leave distributed_executor_backend out",),
+        )
     if len(facts) > 1 and not instance.network_interface:
         raise Refused(
             "an engine over several hosts has to know the network interface that its ranks talk over",
             "network_interface_missing",
             ("write network_interface (as ip addr names it, the same on each host)",),
+        )
+
+
+def _check_replicas(layout: Layout, hosts: int) -> None:
+    if layout.data_parallel_size > 1 and layout.data_parallel_size % hosts:
+        raise Refused(
+            f"{layout.data_parallel_size} replicas (data_parallel_size) on {hosts} hosts would need one that spans "
+            "hosts, which is not planned",
+            "replica_over_hosts",
+            (f"write a data_parallel_size that is a multiple of {hosts}", "use replicas of one host each"),
         )
 
 
@@ -239,10 +326,12 @@ def one_layout(
     free: Free,
     peers: int = 1,
     alone: bool = True,
+    addresses: Mapping[str, str | None] | None = None,
 ) -> list[Layout]:
     """Decide for one instance, on one host or over several: one layout for each host of ``facts``, head first.
 
-    ``free`` is what earlier instances left and is written to, ``peers`` how many instances the host has in all.
+    ``free`` is what earlier instances left and is written to, ``peers`` how many instances the host has in all,
+    ``addresses`` those of the hosts of an engine over several on the network between them, where they are known.
     """
     accelerator = str(next(iter(facts.values())).get("accelerator"))
     revision = str(model.get("revision") or instance.revision)
@@ -255,6 +344,7 @@ def one_layout(
         revision=revision,
         host=instance.host,
         port=instance.port,
+        ports=[instance.port],
         accelerator=accelerator,
         engine_version=instance.engine_version,
         tensor_parallel_size=instance.tensor_parallel_size or 1,
@@ -262,11 +352,11 @@ def one_layout(
         serve_args=_plain_arguments(instance, revision),
         warnings=list(model.get("warnings") or ()),
     )
+    binds: dict[str, str] = {}
     try:
         _check(instance, model, facts)
         if accelerator == "cpu":
-            _on_cpu(layout, instance, model, next(iter(facts.values())), peers)
-            layout.nodes = [{"host": next(iter(facts)), "devices": []}]
+            binds = _on_cpu(layout, instance, model, facts, peers)
         else:
             _on_gpus(layout, instance, model, facts, free, alone)
     except Refused as refused:
@@ -275,18 +365,20 @@ def one_layout(
         return [layout] * len(facts)
     layout.serve_args["tensor-parallel-size"] = layout.tensor_parallel_size
     layout.serve_args["pipeline-parallel-size"] = layout.pipeline_parallel_size
-    if len(facts) == 1:
-        layout.environment.update(_own_environment(instance))
-        return [layout]
-    copies = [Layout(**_copied(layout)) for _ in facts]
+    for node in layout.nodes:
+        if addresses and addresses.get(node["host"]):
+            node["address"] = addresses[node["host"]]
+    if len(facts) > 1:
+        agreed = agreement.digest(asdict(layout), instance.master_port, instance.environment)
+        layout.together = {"port": instance.meeting_port, "agreement": agreed}
+    copies = [Layout(**asdict(layout)) for _ in facts]
     for rank, copy in enumerate(copies):
-        _for_node(copy, instance, rank)
+        if len(facts) > 1:
+            _for_node(copy, instance, rank)
+        if copy.nodes[rank]["host"] in binds:
+            copy.environment["VLLM_CPU_OMP_THREADS_BIND"] = binds[copy.nodes[rank]["host"]]
         copy.environment.update(_own_environment(instance))
     return copies
-
-
-def _copied(layout: Layout) -> dict[str, Any]:
-    return asdict(layout)
 
 
 def _own_environment(instance: Instance) -> dict[str, str]:
@@ -322,9 +414,10 @@ def layouts(
         if one.nodes:
             made.reject(
                 Refused(
-                    "engines over several hosts ('nodes') are planned by plan.yml and cannot be deployed yet",
-                    "several_hosts_not_deployed",
-                    ("take 'nodes' out and let it run on one host",),
+                    "an engine over several hosts ('nodes') is decided from the facts of all of them, and only this "
+                    "host's are given",
+                    "several_hosts",
+                    ("give the others in 'hosts'", "take 'nodes' out and let it run on one host"),
                 )
             )
         found.append((place, asdict(made)))

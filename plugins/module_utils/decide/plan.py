@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration, layout
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import agreement, calibration, layout
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance, instances
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 
@@ -20,7 +20,8 @@ def plan_hosts(hosts: Mapping[str, HostInput]) -> dict[str, dict[str, Any]]:
     """Decide the layouts of every host; hosts with equal inputs are decided once.
 
     ``hosts`` maps a host's name to ``{"gpu_facts", "models" (checked entries of vllm_models), "model_facts" (by the
-    name of the instance), "engine_version", "network_interface", "calibration"}``. Returns, by host, ``gpu_facts`` and
+    name of the instance), "engine_version", "network_interface", "calibration"}``, and, where the host was asked,
+    "interfaces" (as host_info returns them) and "release" (what will be installed). Returns, by host, ``gpu_facts`` and
     ``instances``, the layouts in the order of the models. Engines over several hosts choose their GPUs first; each of
     their hosts shows them.
     """
@@ -81,29 +82,26 @@ def _over_several(
             if not nodes or (one.name, nodes) in seen:
                 continue
             seen.add((one.name, nodes))
-            model = hosts[host]["model_facts"].get(one.name, {})
-            for node, made in zip(nodes, _spread(one, model, hosts, nodes, free)):
+            for node, made in zip(nodes, _spread(one, hosts, wanted, free)):
                 if node in hosts:
                     found.setdefault(node, {})[one.name] = asdict(made)
     return found
 
 
 def _spread(
-    one: Instance, model: Mapping[str, Any], hosts: Mapping[str, HostInput], nodes: Sequence[str], free: layout.Free
+    one: Instance, hosts: Mapping[str, HostInput], wanted: Mapping[str, Sequence[Instance]], free: layout.Free
 ) -> list[layout.Layout]:
-    missing = [node for node in nodes if node not in hosts]
-    facts = {node: hosts[node]["gpu_facts"] for node in nodes if node in hosts}
-    if not missing:
-        return layout.one_layout(one, model, facts, free)
-    refused = layout.one_layout(one, {"problem": ""}, facts or {"": {}}, free)[0]
-    refused.reject(
-        Refused(
-            f"'nodes' names {', '.join(missing)}, which this run has not looked at",
-            "node_unknown",
-            ("name hosts of the inventory as it spells them", "include them in vllm_hosts"),
-        )
-    )
-    return [refused] * len(nodes)
+    try:
+        agreement.check(one, hosts, wanted)
+        addresses = agreement.addresses(one, {node: hosts[node].get("interfaces") for node in one.nodes})
+    except Refused as no:
+        refused = layout.one_layout(one, {"problem": ""}, {node: {} for node in one.nodes}, free)[0]
+        refused.reject(no)
+        return [refused] * len(one.nodes)
+    facts = {node: hosts[node]["gpu_facts"] for node in one.nodes}
+    peers = max(len(wanted[node]) for node in one.nodes)
+    model = hosts[one.nodes[0]]["model_facts"].get(one.name, {})
+    return layout.one_layout(one, model, facts, free, peers, addresses=addresses)
 
 
 def _elsewhere(one: Instance, host: str, nodes: Sequence[str]) -> layout.Layout:

@@ -79,14 +79,15 @@ def port_problems(
     gone = {f"vllm@{name}.service" for name in leaving}
     for instance in instances:
         for listener in listeners:
-            if listener["port"] != instance["port"] or listener["unit"] in {instance["unit"], *gone}:
+            if listener["port"] not in instance["ports"] or listener["unit"] in {instance["unit"], *gone}:
                 continue
             holder = listener["process"] or "a process that cannot be seen"
             details = ", ".join(
                 str(part) for part in (f"pid {listener['pid']}" if listener["pid"] else None, listener["unit"]) if part
             )
             found.append(
-                f"{instance['name']}: port {instance['port']} is already in use by {holder}"
-                f"{f' ({details})' if details else ''}. Give the instance another 'port', or stop what holds it."
+                f"{instance['name']}: port {listener['port']} is already in use by {holder}"
+                f"{f' ({details})' if details else ''}. Give the instance another "
+                f"'{'port' if listener['port'] == instance['port'] else 'master_port'}', or stop what holds it."
             )
     return found

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ PROPERTIES = (
     "InvocationID",
     "ExecMainStatus",
     "ExecMainStartTimestampMonotonic",
+    "StatusText",
     "UnitFileState",
     "NeedDaemonReload",
 )
@@ -72,7 +74,24 @@ def instance_state(properties: Mapping[str, str]) -> dict[str, object]:
         "main_pid": pid,
         "restarts": int(properties.get("NRestarts") or 0),
         "digest": environment_of(pid).get(DIGEST) if pid else None,
+        "status": properties.get("StatusText") or None,
     }
+
+
+def waits(state: Mapping[str, object]) -> bool:
+    """Tell whether an instance waits for the other hosts of its engine (roles/serve/files/ranks.py)."""
+    return state.get("active_state") == "active" and str(state.get("status") or "").startswith("waiting for")
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and all that descend from it, as far as they can be seen."""
+    found = [pid]
+    for one in found:
+        for path in Path(f"/proc/{one}/task").glob("*/children"):
+            # a process may end while it is looked at
+            with contextlib.suppress(OSError):
+                found.extend(int(child) for child in path.read_text(encoding="ascii").split())
+    return found
 
 
 def process_of(properties: Mapping[str, str]) -> dict[str, object] | None:

@@ -19,6 +19,8 @@ USAGE = re.compile(r"(?:^|\s)(vllm(?: serve)?: error: .+)$")
 # Exceptions without a text, as of a failed assertion.
 BARE = re.compile(r"(?:^|\s)(AssertionError|NotImplementedError|KeyError|MemoryError)\s*$")
 KILLED = re.compile(r"(Main process exited, code=\S+ status=\S+|Failed with result '\S+'|killed by the OOM killer.*)")
+# What ended it on another host of its engine (roles/serve/files/ranks.py).
+ELSEWHERE = re.compile(r"^ranks: (.+ is gone \(.+\)), so ")
 # What is printed because of the first fault, and says nothing of it.
 CONSEQUENCES = (
     "Engine core initialization failed",
@@ -59,7 +61,7 @@ STAGES: Sequence[tuple[re.Pattern[str], str]] = (
 def reason(lines: Sequence[str]) -> str | None:
     """Return the fault that a journal tells of, or None: the last exception that is not only a consequence."""
     found = None
-    fallback = None
+    elsewhere = fallback = None
     for line in lines:
         text = line.rstrip()
         for pattern in (EXCEPTION, VALIDATION, USAGE, BARE):
@@ -71,10 +73,12 @@ def reason(lines: Sequence[str]) -> str | None:
             if not any(phrase in said for phrase in CONSEQUENCES):
                 found = said
             break
+        gone = ELSEWHERE.search(text)
+        elsewhere = f"{gone.group(1)}; see the journal there" if gone else elsewhere
         killed = KILLED.search(text)
         if killed:
             fallback = killed.group(1)
-    return found or fallback
+    return found or elsewhere or fallback
 
 
 def advice(lines: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ docs/receipt.md says what each field is. A change of a field's meaning raises SC
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -102,6 +102,11 @@ def warnings(receipt: Mapping[str, Any]) -> list[str]:
 
 def _name(quantity: str) -> str:
     return {"kv_cache_tokens": "the KV cache in tokens", "weights_gib": "the memory of the weights in GiB"}[quantity]
+
+
+def release_of_any(maps: Iterable[str]) -> str | None:
+    """Find the virtual environment that the first of several processes runs from which runs from one."""
+    return next(filter(None, map(release_of, maps)), None)
 
 
 def release_of(maps: str) -> str | None:

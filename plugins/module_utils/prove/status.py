@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import receipt
 
 # A line of the file that the role serve writes: plain YAML, an option of vllm serve each, none of these quoted.
@@ -21,12 +22,14 @@ def settings(text: str) -> dict[str, str]:
 
 
 def state(unit: Mapping[str, Any], healthy: bool) -> str:
-    """Say in a word how an instance is doing: serving, loading, restarting, failed or stopped.
+    """Say in a word how an instance is doing: serving, loading, waiting, restarting, failed or stopped.
 
-    ``unit`` has systemd's ``active_state`` and ``sub_state``.
+    ``unit`` has systemd's ``active_state`` and ``sub_state``, and the ``status`` that the unit gives itself.
     """
     if unit.get("sub_state") == "auto-restart":
         return "restarting"
+    if systemd.waits(unit):
+        return "waiting"
     if unit.get("active_state") in ("active", "activating", "reloading"):
         return "serving" if healthy else "loading"
     return "failed" if unit.get("active_state") == "failed" else "stopped"
@@ -58,7 +61,7 @@ def instance(
         "uptime_seconds": int(told["now"] - process["started"]) if process else None,
         "port": int(written.get("port") or DEFAULT_PORT),
         "release": told.get("release") or (found.get("engine") or {}).get("release"),
-        "layout": {key: layout.get(key) for key in (*SIZES, "accelerator", "nodes")} if layout else None,
+        "layout": {key: layout.get(key) for key in (*SIZES, "accelerator", "nodes", "node_rank")} if layout else None,
         "running": told.get("running"),
         "waiting": told.get("waiting"),
         "kv_cache_usage": told.get("kv_cache_usage"),

@@ -69,7 +69,7 @@ def _row(host: str, one: Mapping[str, Any]) -> tuple[str, ...]:
         columns.shortened(one["name"], LONGEST_NAME),
         columns.shortened(_model(one["model"]), LONGEST_MODEL),
         one["release"] or NONE,
-        f"{words.sizes(one['layout'])} {words.devices(one['layout'])}" if one["layout"] else NONE,
+        _layout(one["layout"]) if one["layout"] else NONE,
         one["state"],
         duration(one["uptime_seconds"]),
         _number(one["running"]),
@@ -79,6 +79,13 @@ def _row(host: str, one: Mapping[str, Any]) -> tuple[str, ...]:
         f"{cache['ratio'] - 1:+.1%}" if cache else NONE,
         _warmed(one),
     )
+
+
+def _layout(layout: Mapping[str, Any]) -> str:
+    """Say the sizes and the devices, and which of several hosts this is."""
+    nodes = layout.get("nodes") or ()
+    place = f", host {(layout.get('node_rank') or 0) + 1} of {len(nodes)}" if len(nodes) > 1 else ""
+    return f"{words.sizes(layout)} {words.devices(layout)}{place}"
 
 
 def _model(model: str | None) -> str:
@@ -112,7 +119,7 @@ def _remarks(found: Mapping[str, Any]) -> Sequence[str]:
     lines = [f"! {host}: {entry['problem']}" for host, entry in found["hosts"].items() if entry["problem"]]
     for host, entry in found["hosts"].items():
         for one in entry["instances"]:
-            if one["state"] in ("failed", "restarting"):
+            if one["state"] in ("failed", "restarting", "waiting"):
                 lines.append(f"! {host}: {one['name']} is {one['state']}; see journalctl -u {one['unit']} there.")
             lines.extend(
                 f"! {host}: {one['name']}: {entry['quantity']} was predicted as {entry['predicted']:g} and is "

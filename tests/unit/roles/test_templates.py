@@ -419,3 +419,27 @@ def test_the_preferences_of_apt_are_one_record_for_each_rule(role: str) -> None:
         "Package: a-* b*\nPin: version 580.*\nPin-Priority: 1001",
         'Package: c\nPin: origin "x"\nPin-Priority: -1',
     ]
+
+
+def test_the_ranks_of_an_engine_over_several_hosts_are_kept_together() -> None:
+    nodes = [{"host": f"gpu{place}", "devices": [], "address": f"10.0.0.{place}"} for place in range(2)]
+    together = {"together": {"port": 29502, "agreement": "9f2c"}, "nodes": nodes, "node_rank": 1}
+    one = {**layout_of(cpu_host(), kv_cache_memory_gib=1), **together}
+    variables = {**serve(one, serve_engine_root="/srv/vllm"), "role_path": str(CHECKOUT / "roles/serve")}
+    # systemd joins lines that end with a backslash
+    found = read_unit(rendered("serve", "ranks.conf", variables).replace("\\\n", ""))
+    assert found["Unit"]["StartLimitBurst"] == ["10"]
+    assert found["Service"]["NotifyAccess"] == ["main"]
+    cleared, command = found["Service"]["ExecStart"]
+    assert cleared == ""
+    assert shlex.split(command) == [
+        *("/srv/vllm/instances/%i/bin/python", "-I", "/srv/vllm/ranks.py", "--name", "%i", "--rank", "1"),
+        *("--port", "29502", "--agreement", "9f2c", "--silence", "15"),
+        *("--node", "gpu0=10.0.0.0", "--node", "gpu1=10.0.0.1"),
+        *("--", "/srv/vllm/instances/%i/bin/vllm", "serve", "--config", "/etc/vllm/%i.yaml"),
+    ]
+    # what the process is started from has changed with the others
+    alone = render("{{ __serve_digest }}", variables)
+    assert render("{{ __serve_digest }}", {**variables, "serve_silence_seconds": 30}) != alone
+    # and an engine on one host has none of it
+    assert rendered("serve", "ranks.conf", {**variables, "__serve_instance": LAYOUTS["cpu"]}) == ""

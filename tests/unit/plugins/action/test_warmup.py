@@ -109,3 +109,16 @@ def test_a_warm_process_gets_no_step(shown: list[str]) -> None:
     found = action(Host()).warm({**READY, "warm": True, "steps": []})
     assert found["proof"]["warm"]
     assert shown == ["gpu01: vllm@chat: answered a chat request in 9.00 s; it is warm"]
+
+
+def test_a_rank_beside_the_head_is_asked_nothing(shown: list[str]) -> None:
+    """Its proof says which process runs, and that nothing was measured of it."""
+    answer = {**READY, "request": None, "steps": []}
+    task = action(Host({**answer, "finished": False, "stage": "waiting for gpu00 (10.0.0.1)"}, answer), node_rank=1)
+    task._supports_async = False
+    found = task.prove({})
+    assert shown == [
+        "gpu01: vllm@chat: waiting for gpu00 (10.0.0.1) (0 s)",
+        "gpu01: vllm@chat: rank 1 runs; the first of its hosts answers for it",
+    ]
+    assert found["proof"] == {"process": READY["process"], "warm": False, "warmup": None}

@@ -86,7 +86,7 @@ def test_the_sentences_of_a_layout_can_be_picked(variables: dict[str, Any]) -> N
 
 
 def test_port_problems(variables: dict[str, Any]) -> None:
-    layouts = [{"name": "chat", "port": 9000, "unit": "vllm@chat.service"}]
+    layouts = [{"name": "chat", "port": 9000, "ports": [9000], "unit": "vllm@chat.service"}]
     listeners = [{"port": 9000, "pid": 7, "process": "nginx", "unit": "nginx.service"}]
     text = "{{ layouts | gpufleet.vllm.port_problems(listeners) }}"
     assert render(text, {"layouts": layouts, "listeners": []}) == []
@@ -156,6 +156,32 @@ def test_driver_plan_and_openpgp_fingerprints() -> None:
         render(text, {**role, **facts, "wishes": wishes, "cuda_driver": "yes"})
     with pytest.raises(AnsibleError, match="no armored OpenPGP key"):
         render("{{ 'x' | gpufleet.vllm.openpgp_fingerprints }}", {})
+
+
+def test_an_engine_over_several_hosts_is_decided_from_what_each_has_set() -> None:
+    entry = {"name": "big", "model": "/m", "nodes": ["a", "b"], "network_interface": "eth1"}
+    hostvars = {
+        name: {
+            "layout_input": {
+                "models": [entry],
+                "gpu_facts": cpu_host(),
+                "model_facts": {"big": QWEN3_06B},
+                "interfaces": {"eth1": {"address": f"10.0.0.{place}"}},
+            }
+        }
+        for place, name in enumerate("ab", start=1)
+    }
+    text = (
+        "{{ [entry] | gpufleet.vllm.parallel_layout(gpu_facts=hosts[host].layout_input.gpu_facts, model_facts={}, "
+        "host=host, hosts=hosts) }}"
+    )
+    (head,), (other,) = (render(text, {"entry": entry, "hosts": hostvars, "host": name}) for name in "ab")
+    assert head["rejected"] is other["rejected"] is None
+    assert head["together"] == other["together"]
+    assert (head["node_rank"], other["node_rank"]) == (0, 1)
+    # a host that is not in the play has set nothing
+    (refused,) = render(text, {"entry": entry, "hosts": {**hostvars, "b": {}}, "host": "a"})
+    assert refused["rejected"]["rule"] == "node_unknown"
 
 
 HOSTVARS: dict[str, Any] = {

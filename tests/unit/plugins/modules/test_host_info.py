@@ -89,7 +89,7 @@ def test_instances_are_asked_of_systemctl(tmp_path: Path, capsys: Capture, monke
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     found = run(host_info, capsys, instances=["chat", "other"])
-    idle = {"main_pid": 0, "digest": None}
+    idle = {"main_pid": 0, "digest": None, "status": None}
     assert found["instances"] == {
         "chat": {"active_state": "failed", "sub_state": "failed", "result": "exit-code", "restarts": 5, **idle},
         "other": {"active_state": "inactive", "sub_state": "dead", "result": "success", "restarts": 0, **idle},

@@ -339,7 +339,8 @@ def test_options_that_only_begin_like_a_field(key: str) -> None:
         ({"master_port": 29502}, " has master_port and runs on one host; leave it out, or write 'nodes'."),
         (
             {"nodes": ["a", "b"], "network_interface": "eth1", "master_port": 8000},
-            " has the master_port 8000, which vllm_models[0] (chat) has too; give each port one use.",
+            " takes the ports 8000 (master_port) to 8002, and vllm_models[0] (chat) has 8000 too; "
+            "give each port one use.",
         ),
     ],
 )
@@ -366,9 +367,17 @@ def test_two_engines_over_nodes_meet_on_ports_of_their_own() -> None:
     nodes = {"nodes": ["a", "b"], "network_interface": "eth1"}
     second = {**ENTRY, "name": "other", "port": 8001, **nodes}
     assert instances.problems([{**ENTRY, **nodes}, second]) == [
-        "vllm_models[1] (other) has the master_port 29501, which vllm_models[0] (chat) has too; give each port one use."
+        "vllm_models[1] (other) takes the ports 29501 (master_port) to 29503, and vllm_models[0] (chat) has 29501 too; "
+        "give each port one use."
     ]
-    assert instances.problems([{**ENTRY, **nodes}, {**second, "master_port": 29502}]) == []
+    assert instances.problems([{**ENTRY, **nodes}, {**second, "master_port": 29503}]) == [
+        "vllm_models[1] (other) takes the ports 29503 (master_port) to 29505, and vllm_models[0] (chat) has 29503 too; "
+        "give each port one use."
+    ]
+    assert instances.problems([{**ENTRY, **nodes}, {**second, "master_port": 29504}]) == []
+    assert instances.problems([{**ENTRY, **nodes, "master_port": 65534}]) == [
+        "vllm_models[0] (chat) takes the ports from master_port to 65536; write 65533 at most."
+    ]
 
 
 def test_an_extra_argument_without_a_value() -> None:

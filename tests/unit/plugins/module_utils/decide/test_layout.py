@@ -211,11 +211,11 @@ class TestNvidia:
         assert [one["start_after"] for one in found[:2]] == [[], ["m0"]]
         assert found[2]["rejected"]["rule"] == "no_gpu_free"
 
-    def test_an_engine_over_several_hosts_is_not_deployed(self) -> None:
+    def test_an_engine_over_several_hosts_needs_the_facts_of_all(self) -> None:
         found = one(H100_X4, LLAMA_70B, nodes=["a", "b"], network_interface="eth1")
         assert found["rejected"]["sentence"] == (
-            "m0: Engines over several hosts ('nodes') are planned by plan.yml and cannot be deployed yet. "
-            "Take 'nodes' out and let it run on one host."
+            "m0: An engine over several hosts ('nodes') is decided from the facts of all of them, and only this host's "
+            "are given. Give the others in 'hosts'; or take 'nodes' out and let it run on one host."
         )
 
     def test_a_rejected_instance_takes_no_device(self) -> None:

@@ -78,7 +78,7 @@ def test_what_is_left_goes_to_the_hosts_own_instances() -> None:
     ("hosts", "where", "rule", "reason"),
     [
         (
-            {"a": host(H100, {"name": "big", "nodes": ["a", "b"]}), "b": host(H100)},
+            {name: host(H100, {"name": "big", "nodes": ["a", "b"]}) for name in "ab"},
             "a",
             "network_interface_missing",
             "an engine over several hosts has to know the network interface that its ranks talk over",

@@ -95,7 +95,7 @@ def test_packages_that_cannot_be_installed() -> None:
     assert said.startswith("vLLM needs packages of the distribution that are not installed: gcc, libnuma1.")
 
 
-CHAT = {"name": "chat", "port": 8000, "unit": "vllm@chat.service"}
+CHAT = {"name": "chat", "port": 8000, "ports": [8000], "unit": "vllm@chat.service"}
 
 
 def listener(port: int = 8000, **more: Any) -> dict[str, Any]:
@@ -122,6 +122,6 @@ def test_ports(held: list[dict[str, Any]], said: list[str]) -> None:
 
 
 def test_every_port_is_looked_at() -> None:
-    other = {"name": "other", "port": 8001, "unit": "vllm@other.service"}
+    other = {"name": "other", "port": 8001, "ports": [8001], "unit": "vllm@other.service"}
     found = preflight.port_problems([CHAT, other], [listener(8000), listener(8001)])
     assert [line.split(":")[0] for line in found] == ["chat", "other"]

@@ -64,7 +64,7 @@ def test_show_of_any_text(text: str) -> None:
     ],
 )
 def test_state_of_an_instance_that_does_not_run(properties: dict[str, str], state: dict[str, object]) -> None:
-    assert systemd.instance_state(properties) == {**state, "main_pid": 0, "digest": None}
+    assert systemd.instance_state(properties) == {**state, "main_pid": 0, "digest": None, "status": None}
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,31 @@ def test_a_systemctl_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_p
         "systemctl failed (System has not been booted with systemd as init system); "
         "this collection needs a host run by systemd."
     )
+
+
+def test_the_family_of_a_process() -> None:
+    """A child, and its child."""
+    inner = "import subprocess,sys; subprocess.run([sys.executable, '-c', 'print(1, flush=True); input()'])"
+    with subprocess.Popen([sys.executable, "-c", inner], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = systemd.family(process.pid)
+        assert found[0] == process.pid
+        assert len(found) == 2
+        assert found[1] in systemd.family(os.getpid())
+        process.communicate(b"\n")
+    assert systemd.family(process.pid) == [process.pid]
+
+
+@pytest.mark.parametrize(
+    ("state", "waits"),
+    [
+        ({"active_state": "active", "status": "waiting for gpu02 (10.0.0.2)"}, True),
+        ({"active_state": "active", "status": "runs as rank 0 of gpu01, gpu02"}, False),
+        ({"active_state": "active", "status": None}, False),
+        ({"active_state": "inactive", "status": "waiting for gpu02 (10.0.0.2)"}, False),
+        ({}, False),
+    ],
+)
+def test_who_waits_for_other_hosts(state: dict[str, object], waits: bool) -> None:
+    assert systemd.waits(state) is waits

@@ -80,6 +80,11 @@ LONG = "To serve at least one request with the model's max seq len (131072), (16
         ),
         ("vllm@chat.service: Failed with result 'timeout'.\n", "Failed with result 'timeout'"),
         (AFTERMATH, "Failed with result 'exit-code'"),
+        (
+            "ranks: gpu2 (10.0.0.2) is gone (silent for 15 s), so the engine is ended here too\n"
+            "vllm@chat.service: Main process exited, code=exited, status=1/FAILURE\n",
+            "gpu2 (10.0.0.2) is gone (silent for 15 s); see the journal there",
+        ),
         ("INFO 11-23 20:31:07 [api_server.py:1] vLLM API server version 0.33.0\n", None),
         ("INFO: no error here: all is well\n", None),
         ("", None),

@@ -52,6 +52,8 @@ def test_settings() -> None:
     [
         (SERVING, True, "serving"),
         (SERVING, False, "loading"),
+        ({**SERVING, "status": "waiting for gpu02 (10.0.0.2)"}, True, "waiting"),
+        ({**SERVING, "status": "runs as rank 0 of gpu01, gpu02"}, True, "serving"),
         ({"active_state": "activating", "sub_state": "start"}, False, "loading"),
         ({"active_state": "activating", "sub_state": "auto-restart"}, False, "restarting"),
         ({"active_state": "failed", "sub_state": "failed"}, False, "failed"),
@@ -127,3 +129,14 @@ def test_a_table() -> None:
 )
 def test_duration(seconds: int | None, text: str) -> None:
     assert fleet.duration(seconds) == text
+
+
+def test_the_hosts_of_one_engine_are_told_apart() -> None:
+    nodes = [{"host": "gpu01", "devices": [0, 1]}, {"host": "gpu02", "devices": [0, 1]}]
+    hosts = {
+        f"gpu0{rank + 1}": {"instances": [one(old={**RECEIPT, "layout": {**RECEIPT["layout"], **place}})]}
+        for rank, place in enumerate({"nodes": nodes, "node_rank": rank} for rank in range(2))
+    }
+    shown = fleet.table(fleet.report(hosts))
+    assert "TP2 0,1 +1 host, host 1 of 2" in shown or "TP2 0-1 +1 host, host 1 of 2" in shown, shown
+    assert "host 2 of 2" in shown
