@@ -31,8 +31,9 @@ def test_requests_are_spread(gateway: Gateway, traffic: Any) -> None:
         report = running.wait(SECONDS)
     assert (report["answered"], report["failed"], report["cut"]) == (40, 0, 0), report
     assert report["models"] == {"chat": 40}
+    # to the one that has the fewest: a node that is slow for the moment gets less
     assert set(report["servers"]) == {"node1", "node2"}
-    assert min(report["servers"].values()) >= 10
+    assert min(report["servers"].values()) >= 3
 
 
 def test_a_key_is_needed_and_other_paths_are_closed(gateway: Gateway) -> None:
@@ -133,7 +134,7 @@ def test_a_server_with_another_model_gets_nothing(play: Any, gateway: Gateway) -
     other = {"name": "other", "model": "/srv/other", "host": "0.0.0.0"}
     wrong = play(vllm_models=[other], gateway_up_seconds=10)
     assert wrong.code != 0
-    assert "No server is up of other, after 10 s." in wrong.text
+    assert "No server is up of other, after 10 s." in wrong.text, wrong.output
     assert gateway.ask("/health", key=None)[0] == 503
     loopback = play(vllm_models=[{**other, "host": "127.0.0.1"}])
     assert loopback.code != 0

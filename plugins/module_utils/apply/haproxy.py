@@ -52,10 +52,14 @@ class Master:
         return said.partition("=")[2] if said.startswith(f"{name}=") else None
 
     def set(self, command: str) -> None:
-        """Give an order to the worker that takes connections; raises what it objects."""
-        said = self.current(command).strip()
-        if said:
-            raise GpufleetError(f"HAProxy refuses {command!r}: {said}")
+        """Give an order to all workers; raises what the one that takes connections objects.
+
+        The others may get one more request on each connection that a client keeps.
+        """
+        pids = self.workers()
+        said = [self.ask(f"@!{pid} {command}").strip() for pid in pids]
+        if said[0]:
+            raise GpufleetError(f"HAProxy refuses {command!r}: {said[0]}")
 
     def servers(self) -> list[haproxy.Server]:
         """List the servers of all backends."""

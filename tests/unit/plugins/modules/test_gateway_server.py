@@ -92,6 +92,23 @@ def test_a_drained_server_stays_so_over_a_reload(one: Gateway, capsys: Capture) 
     assert not module(one, capsys, "drain")["changed"]
 
 
+def test_a_client_that_keeps_its_connection_over_a_reload(one: Gateway, capsys: Capture) -> None:
+    """It may send one more request to the process from before, which knows of the drain and does not wait."""
+    kept = http.client.HTTPConnection("127.0.0.1", one.port, timeout=10)
+    header = {"Authorization": f"Bearer {KEY}"}
+    for reloaded in (False, True):
+        if reloaded:
+            one.reload()
+            module(one, capsys, "drain")
+            assert len(one.master.workers()) == 2
+        kept.request("POST", "/v1/chat/completions", json.dumps({"model": "alpha"}), header)
+        response = kept.getresponse()
+        assert (response.status, response.read() != b"") == (200, True)
+    assert response.getheader("x-served-by") == "gpu1"
+    assert response.getheader("connection") == "close"
+    kept.close()
+
+
 def test_a_request_from_before_a_reload_is_waited_for(one: Gateway, capsys: Capture) -> None:
     module(one, capsys, "drain", server="gpu1")
     request = Slow(one)
