@@ -233,8 +233,8 @@ ERRORS = Row(
     "vllm",
     [
         Panel(
-            "Failed and given up",
-            "Requests that ended with error or abort.",
+            "Failed and aborted",
+            "Requests that ended with error, or that the server ended. Clients that hang up are not counted.",
             [
                 Query(
                     "sum by (host, vllm_instance, finished_reason) "

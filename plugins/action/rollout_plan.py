@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -15,6 +16,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "hosts": {"type": "list", "elements": "str", "required": True},
+    "fleet": {"type": "list", "elements": "str", "default": []},
     "kind": {"type": "str", "choices": ["rollout", "rollback"], "default": "rollout"},
     "only": {"type": "list", "elements": "str", "default": []},
     "canary": {"type": "raw", "default": 1},
@@ -48,7 +50,11 @@ class ActionModule(ActionBase):
             faults = rollout.back_problems(comparisons, plain(arguments["only"])) if kind == "rollback" else []
             if faults:
                 raise InputError("\n".join(faults))
-            found = rollout.plan(comparisons, plain(arguments["canary"]), plain(arguments["batch"]))
+            others = [
+                plain(hostvars[host].get("vllm_models") or []) for host in set(arguments["fleet"]) - {*comparisons}
+            ]
+            elsewhere = Counter(entry.get("name") for entries in others for entry in entries)
+            found = rollout.plan(comparisons, plain(arguments["canary"]), plain(arguments["batch"]), elsewhere)
             path = rollout_file.target(arguments["record"], kind)
             if not arguments["begin"]:
                 display.display("\n" + show.plan(found) + "\n")

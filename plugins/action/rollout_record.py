@@ -19,7 +19,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "record": {"type": "path", "required": True},
     "step": {"type": "str", "choices": [*ASKS, *rollout_record.STEPS, "concluded"], "required": True},
     "host": {"type": "str"},
-    "reason": {"type": "str"},
+    "failure": {"type": "dict"},
     "before": {"type": "dict", "default": {}},
     "after": {"type": "dict", "default": {}},
     "bounds": {"type": "dict", "default": {}},
@@ -52,7 +52,8 @@ class ActionModule(ActionBase):
             learnt = {
                 name: {when: plain(arguments[when])[name]} for when in ("before", "after") for name in arguments[when]
             }
-            self._step(step, arguments["reason"], learnt)
+            failure = arguments["failure"]
+            self._step(step, rollout_record.reason_of(plain(failure)) if failure else None, learnt)
         except InputError as error:
             return {**result, "failed": True, "msg": str(error)}
         return {**result, "changed": True}

@@ -19,6 +19,11 @@ options:
     type: list
     elements: str
     required: true
+  fleet:
+    description: Names of all hosts that have instances, also of those that are not in the play (C(--limit)).
+    type: list
+    elements: str
+    default: []
   kind:
     description: What is planned.
     type: str

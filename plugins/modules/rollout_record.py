@@ -41,9 +41,9 @@ options:
   host:
     description: The host. By default the one that the task runs for.
     type: str
-  reason:
-    description: Why, in a sentence.
-    type: str
+  failure:
+    description: Result of the task that failed; why it did goes into the record.
+    type: dict
   before:
     description: By name of the instance, what M(gpufleet.vllm.instance_measure) measured before the change.
     type: dict

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socket
+import subprocess
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from testinfra.host import Host
 
 from tests.deployments import FLEET, Run, run_playbook
-from tests.prometheus_server import Get
+from tests.prometheus_server import Get, wait_for
 
 VARIABLES = Path(__file__).resolve().parents[1] / "vars" / "node.yml"
-FETCH = """
-import sys, urllib.request as u
-print(u.urlopen("http://127.0.0.1:9090" + sys.argv[1], timeout=20).read().decode())
-"""
-
 Watch = Callable[..., Run]
 
 
@@ -31,12 +28,22 @@ def watch() -> Watch:
     return run
 
 
-@pytest.fixture
-def prometheus(host: Host) -> Get:
-    """Answers paths of the HTTP API of the node's Prometheus."""
+@pytest.fixture(scope="session")
+def prometheus() -> Iterator[Get]:
+    """Answers paths of the HTTP API of the node's Prometheus, through one tunnel: there are many questions."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["ssh", "-F", str(FLEET / "ssh_config"), "-S", "none", "-N", "-L", f"{port}:127.0.0.1:9090", "node1"]
+    with subprocess.Popen(command) as tunnel:
 
-    def get(path: str) -> str:
-        answer: str = host.check_output("python3 -c %s %s", FETCH, path)
-        return answer
+        def get(path: str) -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+                text: str = answer.read().decode()
+                return text
 
-    return get
+        try:
+            wait_for(get, "up")
+            yield get
+        finally:
+            tunnel.terminate()

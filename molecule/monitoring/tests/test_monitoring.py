@@ -90,7 +90,8 @@ def test_every_query_of_vllm_finds_a_number_after_real_requests(host: Host, prom
 
 def test_the_numbers_are_those_of_the_requests(prometheus: Get) -> None:
     assert numbers(prometheus, 'sum(vllm:request_success_total{finished_reason="length"})')[0] >= 16
-    assert numbers(prometheus, 'sum(vllm:request_success_total{finished_reason="abort"})')[0] >= 1
+    # The client that hung up is counted nowhere, as docs/monitoring.md says.
+    assert numbers(prometheus, 'sum(vllm:request_success_total{finished_reason="abort"})') == [0]
     assert numbers(prometheus, 'sum(http_requests_total{status="4xx"})')[0] >= 2
     (first,) = numbers(prometheus, "max(instance:vllm_time_to_first_token_seconds:p95_10m)")
     assert 0.001 < first < 60

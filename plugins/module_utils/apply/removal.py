@@ -24,6 +24,7 @@ UNIT = re.compile(r"vllm@(.+)\.service(?:\.d)?")
 ENGINE = ("current", "instances", "releases", "installer", "bundle")
 # Transient units of the roles engine, model and nccl_check, and where they keep what they need while they run.
 TRANSIENT = "gpufleet-*"
+SLICE = "system-vllm.slice"
 RUNTIME = ("/run/gpufleet-nccl", "/run/gpufleet-download")
 
 # Runs a program; returns its status, output and errors.
@@ -44,6 +45,7 @@ def instance_places(name: str, root: Path) -> list[Path]:
         SETTINGS / f"{name}.env",
         root / "instances" / name,
         CACHES / name,
+        SETTINGS / "good" / name,
         STATE / "receipts" / f"{name}.json",
         STATE / "checks" / f"{name}.json",
     ]
@@ -83,6 +85,9 @@ class Removal:
         """Remove what is left when the instances are gone; ``models`` are the folders that hold weights."""
         for unit in self._transient():
             self.stop(unit, {"ActiveState": "active"})
+        if not self.writer.check:
+            # systemd keeps the slice of the instances beyond the last of them
+            self.run(["systemctl", "stop", SLICE])
         self.writer.absent(UNITS / "vllm@.service")
         self._reload()
         for path in (ENCRYPTED, PLAIN):

@@ -183,8 +183,8 @@ def vllm_alerts(at: Thresholds) -> list[Alert]:
             "warning",
             f"{_sum(_increase_of('abort'))} / instance:vllm_requests:increase10m > {at.abort_share} {enough}",
             "10m",
-            f"{{{{ $value | humanizePercentage }}}} of the requests to {CHAT} are given up",
-            "Clients hang up before their answer is complete, often for a time limit that is shorter than the answer.",
+            f"{{{{ $value | humanizePercentage }}}} of the requests to {CHAT} are aborted",
+            "The server ended requests itself, as it does when it is stopped. Clients that hang up are not counted.",
         ),
         Alert(
             "VllmServerErrors",

@@ -159,11 +159,14 @@ def batches(hosts: Sequence[str], begun: Sequence[str], canary: Any, batch: Any)
 
 
 def replica_problems(
-    groups: Sequence[Sequence[str]], comparisons: Mapping[str, Sequence[Mapping[str, Any]]]
+    groups: Sequence[Sequence[str]],
+    comparisons: Mapping[str, Sequence[Mapping[str, Any]]],
+    elsewhere: Mapping[str, int],
 ) -> tuple[list[str], list[str]]:
     """Say which batches take all replicas of a model out of service at once: faults, and what cannot be helped.
 
-    ``comparisons`` are those of all hosts, by host. Replicas are instances of one name.
+    ``comparisons`` are those of all hosts of the play, by host, ``elsewhere`` counts the others that an instance is on.
+    Replicas are instances of one name.
     """
     holders: dict[str, list[str]] = {}
     for host, found in comparisons.items():
@@ -174,6 +177,8 @@ def replica_problems(
         touched = {
             host for host in hosts for one in comparisons[host] if one["name"] == name and one["state"] in TOUCHED
         }
+        if elsewhere.get(name):
+            continue
         if len(hosts) == 1 and touched:
             warnings.append(f"{name} runs on {hosts[0]} alone, so nobody answers for it while it is changed.")
         elif touched and any(set(hosts) <= set(group) & touched for group in groups):
@@ -184,10 +189,16 @@ def replica_problems(
     return faults, warnings
 
 
-def plan(comparisons: Mapping[str, Sequence[Mapping[str, Any]]], canary: Any, batch: Any) -> dict[str, Any]:
-    """Make the plan of a roll-out of the comparisons of every host.
+def plan(
+    comparisons: Mapping[str, Sequence[Mapping[str, Any]]],
+    canary: Any,
+    batch: Any,
+    elsewhere: Mapping[str, int],
+) -> dict[str, Any]:
+    """Make the plan of a roll-out of the comparisons of every host of the play.
 
-    An engine over several hosts is refused where it changes. Raises InputError with a sentence for each fault.
+    ``elsewhere`` counts by name the hosts outside of the play (--limit) that the inventory gives an instance. An engine
+    over several hosts is refused where it changes. Raises InputError with a sentence for each fault.
     """
     faults = [
         f"{host}: {one['name']} is an engine over several hosts, which a roll-out does not change yet; change it with "
@@ -199,22 +210,21 @@ def plan(comparisons: Mapping[str, Sequence[Mapping[str, Any]]], canary: Any, ba
     hosts = [host for host, found in comparisons.items() if any(one["state"] in TOUCHED for one in found)]
     begun = [host for host in hosts if any(one["begun"] for one in comparisons[host])]
     groups = batches(hosts, begun, canary, batch)
-    more, warnings = replica_problems(groups, comparisons)
+    more, warnings = replica_problems(groups, comparisons, elsewhere)
     if faults or more:
         raise InputError("\n".join([*faults, *more]))
     return {
         "batches": groups,
         "drained": [host for host, found in comparisons.items() if any(one["state"] == DRAINED for one in found)],
         "hosts": {host: list(found) for host, found in comparisons.items()},
-        "alone": sorted(
-            {one["name"] for found in comparisons.values() for one in found if _holders(comparisons, one["name"]) == 1}
-        ),
+        "alone": sorted(name for name, count in _holders(comparisons, elsewhere).items() if count == 1),
         "warnings": warnings,
     }
 
 
-def _holders(comparisons: Mapping[str, Sequence[Mapping[str, Any]]], name: str) -> int:
-    return sum(1 for found in comparisons.values() if any(one["name"] == name for one in found))
+def _holders(comparisons: Mapping[str, Sequence[Mapping[str, Any]]], elsewhere: Mapping[str, int]) -> dict[str, int]:
+    names = [one["name"] for found in comparisons.values() for one in found]
+    return {name: names.count(name) + elsewhere.get(name, 0) for name in names}
 
 
 def verdict(old: Mapping[str, Any] | None, new: Mapping[str, Any], bounds: Mapping[str, float]) -> list[str]:

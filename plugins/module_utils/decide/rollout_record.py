@@ -140,6 +140,13 @@ def conclude(record: Mapping[str, Any], time: str) -> dict[str, Any]:
     return found
 
 
+def reason_of(failure: Mapping[str, Any]) -> str:
+    """Say why a task failed, of its result: the first line of its message, or of those of its failed items."""
+    items = [one for one in failure.get("results") or [] if isinstance(one, Mapping) and one.get("failed")]
+    lines = [(str(one.get("msg") or "").splitlines() or [""])[0].strip() for one in items or [failure]]
+    return " ".join(line for line in lines if line) or "A task failed without a message; see the output of the play."
+
+
 def _names(found: Iterable[str]) -> str:
     return ", ".join(sorted(found))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import alert_rules
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import alert_rules, alert_thresholds
 
 from tests.prometheus_server import METRIC, queries
 from tests.unit.samples import CHECKOUT
@@ -54,6 +54,6 @@ def test_every_variable_of_a_query_is_one_of_the_dashboard() -> None:
 def test_the_exporter_of_the_gpus_is_told_to_read_what_is_asked_for() -> None:
     listed = {line.split(",")[0] for line in COUNTERS.read_text().splitlines() if not line.startswith("#")}
     asked = set(METRIC.findall(dashboard.text())) | set(
-        METRIC.findall(str([rule.expression for rule in alert_rules.gpu_alerts(alert_rules.Thresholds())]))
+        METRIC.findall(str([rule.expression for rule in alert_rules.gpu_alerts(alert_thresholds.Thresholds())]))
     )
     assert {name for name in asked if name.startswith("DCGM_")} <= listed

@@ -53,7 +53,7 @@ def test_a_host_that_is_worse(path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     told = tell(path, "a", "verified", monkeypatch, before={"chat": GOOD}, after={"chat": slow}, bounds=BOUNDS)
     assert told["failed"]
     assert told["msg"].startswith("Changed, it is worse than before. chat: it gives 10.0 tokens/s and before")
-    tell(path, "a", "failed", monkeypatch, reason=told["msg"])
+    tell(path, "a", "failed", monkeypatch, failure=told)
     tell(path, "a", "restored", monkeypatch)
     ended = tell(path, "a", "concluded", monkeypatch)
     assert ended["failed"]

@@ -158,6 +158,7 @@ def test_a_plan_names_hosts_where_something_changes() -> None:
         },
         1,
         1,
+        {},
     )
     assert plan["batches"] == [["d"], ["a"]]
     assert plan["drained"] == ["c"]
@@ -166,8 +167,13 @@ def test_a_plan_names_hosts_where_something_changes() -> None:
 
 
 def test_a_model_that_one_host_alone_has_is_warned_of() -> None:
-    plan = rollout.plan({"a": [comparison()]}, 1, 1)
+    plan = rollout.plan({"a": [comparison()]}, 1, 1, {})
     assert plan["warnings"] == ["chat runs on a alone, so nobody answers for it while it is changed."]
+
+
+def test_what_hosts_outside_of_the_play_serve_is_known() -> None:
+    plan = rollout.plan({"a": [comparison()], "b": [comparison()]}, 0, "100%", {"chat": 1})
+    assert (plan["batches"], plan["alone"], plan["warnings"]) == ([["a", "b"]], [], [])
 
 
 @pytest.mark.parametrize(
@@ -179,11 +185,11 @@ def test_a_model_that_one_host_alone_has_is_warned_of() -> None:
 )
 def test_what_cannot_be_rolled_out(hosts: dict[str, Any], batch: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        rollout.plan(hosts, 0, batch)
+        rollout.plan(hosts, 0, batch, {})
 
 
 def test_nothing_changes() -> None:
-    plan = rollout.plan({"a": [comparison(state="same", several_hosts=True)]}, 1, "25%")
+    plan = rollout.plan({"a": [comparison(state="same", several_hosts=True)]}, 1, "25%", {})
     assert (plan["batches"], plan["drained"], plan["warnings"]) == ([], [], [])
 
 

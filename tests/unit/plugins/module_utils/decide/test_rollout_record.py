@@ -116,3 +116,19 @@ def test_what_was_learnt_of_an_instance() -> None:
     told = rollout_record.step(record(), "a", "verified", "t", None, {"chat": {"after": {"errors": []}, "worse": []}})
     assert told["hosts"]["a"]["instances"]["chat"]["after"] == {"errors": []}
     assert told["hosts"]["a"]["instances"]["chat"]["before"] is None
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        ({"msg": "It died.\nLast lines of the journal:\nx"}, "It died."),
+        (
+            {"msg": "One or more items failed", "results": [{"msg": "well"}, {"failed": True, "msg": "It died.\nx"}]},
+            "It died.",
+        ),
+        ({"msg": "no list", "results": []}, "no list"),
+        ({}, "A task failed without a message; see the output of the play."),
+    ],
+)
+def test_why_a_task_failed(failure: dict[str, Any], reason: str) -> None:
+    assert rollout_record.reason_of(failure) == reason
