@@ -286,8 +286,8 @@ class Units:
         first = self.first(one)
         if first is not None:
             return WAITS + first, enabled
-        if state["active_state"] == "failed":
-            # systemd gave up on it
+        if runs or state["active_state"] == "failed":
+            # The limit of starts is for those that systemd makes by itself.
             self.systemctl("reset-failed", unit)
         self.systemctl("restart", unit)
         return "restarted" if runs else "started", enabled

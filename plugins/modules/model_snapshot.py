@@ -257,7 +257,7 @@ class Download:
     def token(self) -> list[str]:
         """Options of systemd-run that hand over the token, where the host has one."""
         present = [path for path in (credentials.ENCRYPTED, credentials.PLAIN) if Path(path).exists()]
-        return [f"--property={line}" for line in credentials.unit_properties(present)]
+        return [f"--property={line}" for line in credentials.unit_properties(present, self.unit)]
 
     def settings(self) -> dict[str, str]:
         """Settings of the unit. It writes nowhere but into the cache."""

@@ -24,3 +24,10 @@ PATH = "Environment=HF_TOKEN_PATH=%d/hf_token"
 )
 def test_unit_properties(present: list[str], properties: list[str]) -> None:
     assert unit_properties(present) == properties
+
+
+def test_a_transient_unit_is_told_its_folder() -> None:
+    assert unit_properties([PLAIN], "fetch.service") == [
+        f"LoadCredential=hf_token:{PLAIN}",
+        "Environment=HF_TOKEN_PATH=/run/credentials/fetch.service/hf_token",
+    ]
