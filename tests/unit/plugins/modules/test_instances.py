@@ -92,6 +92,7 @@ def test_what_runs_is_left_alone_and_the_rest_is_started_in_order(host: Host) ->
         "reset-failed vllm@c.service",
         "restart vllm@c.service",
         "enable vllm@d.service",
+        "reset-failed vllm@d.service",
         "restart vllm@d.service",
     ]
     host.units(a=("active", 7, "enabled"), b=("active", 7, "enabled"))
