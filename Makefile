@@ -9,7 +9,7 @@ INVENTORY ?=
 LAB_PYTHON ?= $(PYTHON)
 LAB_ARGS ?=
 # Left out of `make test`: each takes many minutes.
-LONG := bundle engine gateway hosts monitoring
+LONG := bundle doctor engine gateway hosts monitoring
 SCENARIOS ?= $(filter-out $(LONG) rollout,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 VENV := .venv/bin
 # Only the tools of .venv, and the collection of this checkout, whatever the caller has installed.
