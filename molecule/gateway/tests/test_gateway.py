@@ -31,9 +31,8 @@ def test_requests_are_spread(gateway: Gateway, traffic: Any) -> None:
         report = running.wait(SECONDS)
     assert (report["answered"], report["failed"], report["cut"]) == (40, 0, 0), report
     assert report["models"] == {"chat": 40}
-    # to the one that has the fewest: a node that is slow for the moment gets less
     assert set(report["servers"]) == {"node1", "node2"}
-    assert min(report["servers"].values()) >= 3
+    assert min(report["servers"].values()) >= 10
 
 
 def test_a_key_is_needed_and_other_paths_are_closed(gateway: Gateway) -> None:
