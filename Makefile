@@ -41,7 +41,8 @@ lint: venv ## ansible-lint, yamllint, ruff, mypy
 docs-lint: venv ## Documentation of modules, filters and roles
 	antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 
-unit: venv ## Unit tests
+unit: venv ## Unit tests (with a real HAProxy, Debian's, kept in the cache folder)
+	@$(PYTHON) tools/debian_programs.py haproxy
 	pytest tests/unit
 
 browser: venv ## The plan's page in a headless Chromium (SCREENSHOTS=folder keeps pictures)
@@ -52,7 +53,7 @@ parser: venv ## vLLM's own parser takes the options that are written (CPU build 
 	pytest tests/vllm_parser
 
 prometheus: venv ## The rules and the dashboard with Prometheus' own programs (Debian's, kept in the cache folder)
-	@$(PYTHON) tools/prometheus.py
+	@$(PYTHON) tools/debian_programs.py prometheus
 	pytest tests/prometheus
 
 molecule: venv ## Scenarios on nodes made here (SCENARIOS="one two" for some; needs root)

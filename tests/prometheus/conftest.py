@@ -8,7 +8,7 @@ import pytest
 import yaml
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import alert_rules, alert_thresholds
 
-from tools import prometheus
+from tools import debian_programs
 
 RUNBOOK = "https://example.com/monitoring.md"
 
@@ -16,7 +16,7 @@ RUNBOOK = "https://example.com/monitoring.md"
 @pytest.fixture(scope="session")
 def programs() -> Path:
     """The folder of prometheus and promtool."""
-    found = prometheus.find()
+    found = debian_programs.find("prometheus")
     if found is None:
         pytest.fail("There is no Prometheus: run make prometheus, or put prometheus and promtool on PATH.")
     return found

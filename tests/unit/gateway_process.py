@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import shutil
 import signal
 import socket
@@ -24,11 +23,13 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import Gpufle
 
 from tests.unit.samples import CHECKOUT
 from tests.unit.templating import load_trusted, render
+from tools import debian_programs
 
 ROLE = CHECKOUT / "roles" / "gateway"
 KEY = "sk-of-the-tests-0123456789abcdef"
-HAPROXY = shutil.which("haproxy", path=f"{os.environ['PATH']}:/usr/sbin")
-needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed")
+_FOLDER = debian_programs.find("haproxy")
+HAPROXY = None if _FOLDER is None else str(_FOLDER / "haproxy")
+needs_haproxy = pytest.mark.skipif(HAPROXY is None, reason="there is no HAProxy; make unit brings one")
 # Of the process that the tests run as: no change of user, and no folders of the system.
 OF_THE_SYSTEM = ("user ", "group ", "chroot ", "stats socket ")
 
@@ -70,8 +71,17 @@ def write(folder: Path, values: dict[str, Any]) -> str:
     return config
 
 
+def take_as_ourselves(folder: Path) -> None:
+    """Take from a configuration what only HAProxy as a service of the system can do."""
+    lines = (folder / "haproxy.cfg").read_text().splitlines()
+    (folder / "haproxy.cfg").write_text(
+        "".join(f"{line}\n" for line in lines if not line.strip().startswith(OF_THE_SYSTEM))
+    )
+
+
 def objections(folder: Path) -> str:
     """What HAProxy says of a configuration."""
+    take_as_ourselves(folder)
     done = subprocess.run(
         [str(HAPROXY), "-c", "-f", str(folder / "haproxy.cfg")], capture_output=True, text=True, check=False
     )
@@ -234,10 +244,8 @@ def gateway(folder: Path, models: dict[str, list[str]], **more: Any) -> Iterator
         gateway_show_server=True,
         **more,
     )
-    lines = write(folder, values).splitlines()
-    (folder / "haproxy.cfg").write_text(
-        "".join(f"{line}\n" for line in lines if not line.strip().startswith(OF_THE_SYSTEM))
-    )
+    write(folder, values)
+    take_as_ourselves(folder)
     one.save_state()
     command = [str(HAPROXY), "-W", "-f", str(folder / "haproxy.cfg"), "-S", str(folder / "master")]
     with one.log.open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as one.process:

@@ -14,28 +14,17 @@ from typing import Any
 import pytest
 
 from tests.unit.gateway_process import (
-    HAPROXY,
     KEY,
     Gateway,
     entry,
     gateway,
     needs_haproxy,
+    objections,
     variables,
     wait_until,
     write,
 )
 from tests.unit.templating import render
-
-
-def objections(folder: Path) -> str:
-    """What HAProxy says of a configuration."""
-    done = subprocess.run(
-        [str(HAPROXY), "-c", "-f", str(folder / "haproxy.cfg")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    lines = (done.stdout + done.stderr).splitlines()
-    return "\n".join(line for line in lines if "[WARNING]" in line and "server state file" not in line)
-
 
 ALPHA, BETA = entry("alpha", 8000), entry("beta.v1-x", 8001, max_num_seqs=16, data_parallel_size=2)
 FLEETS: dict[str, tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]] = {

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.modules import gateway_info, gateway_server
 
-from tests.unit.gateway_process import HAPROXY, KEY, Gateway, gateway, wait_until
+from tests.unit.gateway_process import KEY, Gateway, gateway, needs_haproxy, wait_until
 from tests.unit.plugins.modules.running import run
 
-pytestmark = pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed")
+pytestmark = needs_haproxy
 Capture = pytest.CaptureFixture[str]
 
 
