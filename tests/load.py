@@ -43,7 +43,11 @@ class Cut(Fault):
 
 @dataclass(frozen=True)
 class Wishes:
-    """What to send; ``pause`` is in seconds between the requests of one worker, ``timeout`` for one silence."""
+    """What to send; ``pause`` is in seconds between the requests of one worker, ``timeout`` for one silence.
+
+    With ``every`` the workers send at the same moments, that many seconds apart: engines, which spin for a second after
+    each request (vLLM 0.32, distributed/device_communicators/shm_broadcast.py:138), then rest between.
+    """
 
     url: str
     model: str
@@ -52,6 +56,7 @@ class Wishes:
     requests: int = 0
     seconds: float = 0
     pause: float = 0.05
+    every: float = 0
     timeout: float = 300
     stream_tokens: int = 64
     plain_tokens: int = 8
@@ -136,7 +141,12 @@ class Load:
                     self.report.streamed += streamed
                     if not streamed:
                         self.report.texts[answer.text] += 1
-            self._stop.wait(self.wishes.pause)
+            self._stop.wait(self._pause())
+
+    def _pause(self) -> float:
+        """Seconds until the next request of a worker."""
+        every = self.wishes.every
+        return every - (time.monotonic() - self._begin) % every if every else self.wishes.pause
 
     def _take(self) -> bool:
         """Tell whether there is another request to send, and count it."""

@@ -58,6 +58,8 @@ def layout_of(name: str, written: str | None) -> dict[str, Any]:
         "revision": found.get("revision"),
         "host": found.get("host", "127.0.0.1"),
         "port": int(found.get("port") or DEFAULT_PORT),
+        # Roll-outs take no engine over several hosts.
+        "node_rank": 0,
         "data_parallel_size": int(found.get("data-parallel-size") or 1),
         "serve_args": {"max-model-len": int(length)} if length.isdigit() else {},
     }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
+
+from tests.unit.samples import CHECKOUT
 
 SETTINGS = """\
 # Written by Ansible (gpufleet.vllm.serve); changes made here are lost.
@@ -34,6 +37,13 @@ def test_what_is_captured() -> None:
     assert found["layout"]["port"] == 8001
     assert found["layout"]["serve_args"] == {"max-model-len": 512}
     assert good_states.read(good_states.text(found)) == found
+
+
+def test_a_state_of_an_unknown_layout_has_what_the_warm_up_asks_for() -> None:
+    tasks = (CHECKOUT / "roles/warmup/tasks/main.yml").read_text(encoding="utf-8")
+    asked = set(re.findall(r"\{\{[^}]*\bitem\.(\w+)", tasks)) - {"item", "proof"}
+    assert "port" in asked
+    assert asked <= state()["layout"].keys()
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", "{", '{"schema_version": 0}'])
