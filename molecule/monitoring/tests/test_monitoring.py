@@ -78,9 +78,11 @@ def test_every_query_of_vllm_finds_a_number_after_real_requests(host: Host, prom
     found = queries(json.loads(host.file(f"{FOLDER}/dashboard.json").content_string))
     # Rates need a sample from before.
     send_traffic(host)
-    time.sleep(3)
+    time.sleep(6)
     send_traffic(host)
-    time.sleep(3)
+    # A busy node misses scrapes.
+    wait_for(prometheus, 'sum(vllm:request_success_total{finished_reason="length"}) >= 16')
+    time.sleep(4)
     silent = {}
     for heading in ("Fleet", "Latency", "Throughput and queue", "KV cache", "Errors", "GPUs"):
         assert found[heading]
@@ -89,7 +91,6 @@ def test_every_query_of_vllm_finds_a_number_after_real_requests(host: Host, prom
 
 
 def test_the_numbers_are_those_of_the_requests(prometheus: Get) -> None:
-    assert numbers(prometheus, 'sum(vllm:request_success_total{finished_reason="length"})')[0] >= 16
     # The client that hung up is counted nowhere, as docs/monitoring.md says.
     assert numbers(prometheus, 'sum(vllm:request_success_total{finished_reason="abort"})') == [0]
     assert numbers(prometheus, 'sum(http_requests_total{status="4xx"})')[0] >= 2
