@@ -45,7 +45,14 @@ def entry(model: str = "first", **more: Any) -> dict[str, Any]:
 class Playbook:
     """A playbook that runs in the background, with its record."""
 
-    def __init__(self, name: str, folder: Path, arguments: tuple[str, ...], variables: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        arguments: tuple[str, ...],
+        environment: dict[str, str],
+        variables: dict[str, Any],
+    ) -> None:
         self.path = folder / f"{name}.json"
         self.path.unlink(missing_ok=True)
         extra = {"deploy_models": str(FLEET / "models"), "rollout_record": str(self.path), **BOUNDS, **variables}
@@ -55,7 +62,7 @@ class Playbook:
             self.process = subprocess.Popen(
                 [*command, "-e", f"@{VARIABLES}", *arguments, "-e", json.dumps(extra)],
                 cwd=ROOT,
-                env=user_environment(),
+                env={**user_environment(), **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -101,8 +108,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start rollout.yml or rollback.yml; what is left of it at the end of a test is killed."""
     started: list[Playbook] = []
 
-    def begin(*arguments: str, playbook: str = "rollout", **variables: Any) -> Playbook:
-        started.append(Playbook(playbook, tmp_path, arguments, variables))
+    def begin(
+        *arguments: str, playbook: str = "rollout", environment: dict[str, str] | None = None, **variables: Any
+    ) -> Playbook:
+        started.append(Playbook(playbook, tmp_path, arguments, environment or {}, variables))
         return started[-1]
 
     yield begin

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import secrets
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +17,7 @@ from conftest import NEW, NODES, OLD, Start, entry
 from testinfra.host import Host
 
 from tests.deployments import FLEET, ROOT, ask, run_playbook, unit
+from tests.hub_process import serving
 from tests.load import Running
 
 # The last test asks for as many answered requests at least.
@@ -247,6 +253,74 @@ def test_a_roll_back_by_hand(load: Running, nodes: Nodes, start: Start) -> None:
     none = start(playbook="rollback", rollout_only=["other"]).wait()
     assert none.code != 0
     assert "other runs on none of these hosts; correct rollout_only." in none.text, none.output
+
+
+@dataclass
+class Hub:
+    """A gated model on a stand-in for the hub, and the tokens that it takes."""
+
+    address: str
+    model: Path
+    home: Path
+
+    def wanted(self, token: str) -> dict[str, Any]:
+        """What is wanted of a fleet that serves the model online, with a token."""
+        one = {**entry(**SETTINGS), "model": "someone/chat", "environment": {"HF_HUB_OFFLINE": "0"}}
+        del one["model_source"]
+        return {
+            "environment": {"HF_TOKEN": token, "HF_HOME": str(self.home)},
+            "engine_version": NEW,
+            "layout_hub_endpoint": self.address,
+            "vllm_models": [one],
+        }
+
+
+@pytest.fixture(scope="module")
+def hub(nodes: Nodes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """The stand-in (tests/hub_stand_in.py)."""
+    folder = tmp_path_factory.mktemp("hub")
+    model = folder / "someone" / "chat"
+    shutil.copytree(FLEET / "models" / "first", model)
+    (model / ".gated").write_text("hf_good_")
+    with serving(folder, nodes["node1"]) as address:
+        yield Hub(address, model, tmp_path_factory.mktemp("home"))
+
+
+def new_token() -> str:
+    """A token that the stand-in takes."""
+    return f"hf_good_{secrets.token_hex(12)}"
+
+
+TOKENS = [new_token(), new_token()]
+
+
+@pytest.mark.parametrize(
+    ("weights", "token", "change"),
+    [
+        ("first", 0, "setting model: "),
+        ("second", 0, "setting revision: "),
+        ("second", 1, "the unit, the files of the model or the token"),
+    ],
+    ids=["from-the-hub", "a-new-commit", "a-new-token"],
+)
+def test_a_model_of_the_hub_then_a_new_commit_then_a_new_token(
+    load: Running, nodes: Nodes, start: Start, hub: Hub, weights: str, token: int, change: str
+) -> None:
+    before = starts(nodes)
+    shutil.copy(FLEET / "models" / weights / "model.safetensors", hub.model)
+    rollout = start(**hub.wanted(TOKENS[token]))
+    run = rollout.wait()
+    assert run.code == 0, run.output
+    assert rollout.states() == dict.fromkeys(NODES, "done")
+    assert run.output.count(change) >= len(NODES), run.output
+    assert not any(text in run.output for text in TOKENS)
+    after = starts(nodes)
+    assert all(after[name] != before[name] for name in NODES)
+    assert {said(host) for host in nodes.values()} == {said(nodes["node1"])}
+    assert drained(nodes) == []
+    assert load.told()["faults"] == []
+    again = start(**hub.wanted(TOKENS[token])).wait()
+    assert (again.code, again.count("changed")) == (0, 0), again.output
 
 
 def test_of_all_requests_none_failed_and_none_was_cut(load: Running, nodes: Nodes) -> None:
