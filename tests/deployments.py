@@ -81,7 +81,8 @@ def ask(host: Host, name: str, port: int) -> dict[str, Any]:
     """Send a chat request from the node itself, where the server listens on loopback."""
     script = (
         "import json,urllib.request as u;"
-        f"b=json.dumps({{'model':'{name}','max_tokens':4,'messages':[{{'role':'user','content':'Hello'}}]}}).encode();"
+        "m=[{'role':'user','content':'Hello'}];"
+        f"b=json.dumps({{'model':'{name}','max_tokens':4,'temperature':0,'messages':m}}).encode();"
         f"r=u.Request('http://127.0.0.1:{port}/v1/chat/completions',b,{{'Content-Type':'application/json'}});"
         "print(u.urlopen(r,timeout=60).read().decode())"
     )
