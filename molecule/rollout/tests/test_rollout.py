@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NEW, NODES, OLD, Start, entry
+from conftest import NEW, NODES, OLD, VARIABLES, Start, entry
 from testinfra.host import Host
 
 from tests.deployments import FLEET, ROOT, ask, run_playbook, unit
@@ -48,14 +48,34 @@ def wanted(model: str = "second", engine: str = NEW, **more: Any) -> dict[str, A
     return {"engine_version": engine, "vllm_models": [entry(model, **{**SETTINGS, **more})]}
 
 
-def drained(nodes: Nodes) -> list[str]:
-    """Nodes that the gateway gives nothing."""
+def play(playbook: str, *arguments: str, **variables: Any) -> None:
+    """Run a playbook to its end."""
+    extra = {"deploy_models": str(FLEET / "models"), **variables}
+    run = run_playbook(playbook, "-e", f"@{VARIABLES}", *arguments, extra=extra)
+    assert run.code == 0, run.output
+
+
+def move(step: str, host: str) -> None:
+    """Drain or undrain the instance of a host by hand."""
+    play("molecule/gateway/move.yml", move_step=step, move_host=host, **wanted())
+
+
+def in_state(nodes: Nodes, state: str) -> list[str]:
+    """Nodes that the gateway says are in a state."""
     script = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8405/metrics').read().decode())"
     told = nodes["node1"].check_output("python3 -c %s", script)
-    lines = [
-        line for line in told.splitlines() if line.startswith("haproxy_server_status{") and 'state="DRAIN"' in line
-    ]
-    return [name for name in NODES for line in lines if f'server="{name}"' in line and line.endswith(" 1")]
+    lines = [line for line in told.splitlines() if line.startswith("haproxy_server_status{") and line.endswith(" 1")]
+    return [name for name in NODES if any(f'server="{name}"' in line and f'state="{state}"' in line for line in lines)]
+
+
+def drained(nodes: Nodes) -> list[str]:
+    """Nodes that the gateway gives nothing."""
+    return in_state(nodes, "DRAIN")
+
+
+def served_by(nodes: Nodes) -> list[str]:
+    """Nodes that the gateway gives requests."""
+    return in_state(nodes, "UP")
 
 
 def test_a_check_says_what_would_change_and_changes_nothing(load: Running, nodes: Nodes, start: Start) -> None:
@@ -101,13 +121,7 @@ def test_a_change_of_settings_then_of_the_release_then_of_the_model(
     again = start(**wanted(model, engine)).wait()
     assert (again.code, again.count("changed")) == (0, 0), again.output
     assert starts(nodes) == after
-    deployed = run_playbook(
-        "playbooks/deploy.yml",
-        "-e",
-        f"@{ROOT}/molecule/rollout/vars/instances.yml",
-        extra={"deploy_models": str(FLEET / "models"), **wanted(model, engine)},
-    )
-    assert deployed.code == 0, deployed.output
+    play("playbooks/deploy.yml", **wanted(model, engine))
     assert starts(nodes) == after, "the playbook deploy had something to restart"
 
 
@@ -253,6 +267,33 @@ def test_a_roll_back_by_hand(load: Running, nodes: Nodes, start: Start) -> None:
     none = start(playbook="rollback", rollout_only=["other"]).wait()
     assert none.code != 0
     assert "other runs on none of these hosts; correct rollout_only." in none.text, none.output
+
+
+def test_a_host_that_is_worked_on(load: Running, nodes: Nodes) -> None:
+    """As for another GPU or driver: drained, stopped, deployed to alone, and given requests again."""
+    others = {name: start for name, start in starts(nodes).items() if name != "node2"}
+    move("drain", "node2")
+    nodes["node2"].check_output("systemctl stop vllm@chat")
+    play("playbooks/deploy.yml", "--limit=node2", **wanted())
+    assert drained(nodes) == ["node2"]
+    move("undrain", "node2")
+    assert drained(nodes) == []
+    assert {name: start for name, start in starts(nodes).items() if name != "node2"} == others
+    assert load.told()["faults"] == []
+
+
+def test_a_host_that_leaves_and_one_that_comes(load: Running, nodes: Nodes) -> None:
+    move("drain", "node3")
+    play("playbooks/gateway.yml", gateway_replica_hosts=["node1", "node2"], **wanted())
+    play("playbooks/teardown.yml", "--limit=node3", teardown_confirm=True, **wanted())
+    assert not nodes["node3"].file("/etc/vllm").exists
+    assert len(served_by(nodes)) == 2
+
+    play("playbooks/deploy.yml", "--limit=node3", **wanted())
+    play("playbooks/gateway.yml", **wanted())
+    assert served_by(nodes) == list(NODES)
+    load.wait_for(load.told()["answered"] + 20)
+    assert load.told()["faults"] == []
 
 
 @dataclass
