@@ -59,6 +59,12 @@ receipt:
   description: Its content. Null where nothing is known yet, as in check mode before the first deployment.
   returned: always
   type: dict
+kept:
+  description: >-
+    Whether the last good state of the instance (P(gpufleet.vllm.instance_state#module)) already has this receipt, so
+    that there is nothing to keep.
+  returned: always
+  type: bool
 """
 
 import json
@@ -68,8 +74,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import instance_files
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of, write_atomically
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instance_fields
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states, instance_fields
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, engine_report, metrics, receipt
@@ -194,6 +201,7 @@ def main() -> None:
         changed = new is None or after != before
         if changed and not module.check_mode and after is not None:
             write_atomically(path, after)
+        good = instance_files.read_state(name, good_states.GOOD) or {}
     except GpufleetError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
@@ -201,8 +209,9 @@ def main() -> None:
     for sentence in receipt.warnings(new) if new is not None else ():
         module.warn(sentence)
     diff = {"before": before or "", "after": after or "", "before_header": str(path), "after_header": str(path)}
+    kept = new is not None and good.get("receipt") == receipt.read(after)
     told = {} if new else {"msg": f"{path} would be written when the instance was warmed up."}
-    module.exit_json(changed=changed, path=str(path), receipt=new, diff=diff if changed else {}, **told)
+    module.exit_json(changed=changed, path=str(path), receipt=new, kept=kept, diff=diff if changed else {}, **told)
 
 
 if __name__ == "__main__":
