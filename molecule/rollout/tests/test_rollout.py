@@ -306,7 +306,8 @@ class Hub:
 
     def wanted(self, token: str) -> dict[str, Any]:
         """What is wanted of a fleet that serves the model online, with a token."""
-        one = {**entry(**SETTINGS), "model": "someone/chat", "environment": {"HF_HUB_OFFLINE": "0"}}
+        online = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": self.address}
+        one = {**entry(**SETTINGS), "model": "someone/chat", "environment": online}
         del one["model_source"]
         return {
             "environment": {"HF_TOKEN": token, "HF_HOME": str(self.home)},
