@@ -33,7 +33,10 @@ SIGNATURES = (
         area=AREA,
         title="The address is not one of the host",
         severity=FAIL,
-        patterns=(r"Cannot assign requested address", r"\[Errno -[23]\] (?:Name or service|Temporary failure)"),
+        patterns=(
+            r"Cannot assign requested address",
+            r"(?<!ConnectError: )\[Errno -[23]\] (?:Name or service|Temporary failure)",
+        ),
         cause="host names an address that no interface of this machine has.",
         remedies=("Correct host (ip -brief address lists them), or write 0.0.0.0 behind a firewall.",),
         sources=("errno 99",),

@@ -103,6 +103,20 @@ SIGNATURES = (
         explains=("model_files_missing",),
     ),
     Signature(
+        id="hub_not_there",
+        area=AREA,
+        title="The engine asks the hub itself, and does not reach it",
+        severity=FAIL,
+        patterns=(r"ConnectError: (?P<what>\[Errno -?\d+\] .+)$",),
+        cause="The environment of the instance has it ask the hub (HF_HUB_OFFLINE=0), which it does not reach: {what}.",
+        remedies=(
+            "Leave HF_HUB_OFFLINE out of environment: the role model brings the files before the instance starts.",
+            "Otherwise correct name resolution, proxy or HF_ENDPOINT in its environment.",
+        ),
+        sources=("httpx, ConnectError",),
+        sample="httpx2.ConnectError: [Errno -2] Name or service not known",
+    ),
+    Signature(
         id="hub_refuses",
         area=AREA,
         title="The hub asks for patience",
