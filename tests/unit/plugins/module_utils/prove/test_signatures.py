@@ -119,6 +119,11 @@ def test_a_consequence_is_left_out() -> None:
     assert [match.signature.id for match in signature.matches(TABLE, lines[-1:])] == ["start_limit_hit"]
 
 
+def test_a_hub_that_is_not_reached_is_no_wrong_host() -> None:
+    matches = signature.matches(TABLE, BY_ID["hub_not_there"].sample.splitlines())
+    assert [match.signature.id for match in matches] == ["hub_not_there"]
+
+
 def test_the_cause_says_what_the_line_says() -> None:
     (match,) = signature.matches(TABLE, BY_ID["kv_cache_too_small"].sample.splitlines())
     assert match.cause == (
