@@ -67,13 +67,13 @@ def queries(dashboard: Mapping[str, Any]) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def wait_for(get: Get, query: str, seconds: int = SECONDS) -> None:
-    """Wait until a query has an answer."""
+def wait_for(get: Get, query: str, seconds: int = SECONDS) -> list[float]:
+    """Wait until a query has numbers, and return them: a busy machine misses scrapes."""
     deadline = time.monotonic() + seconds
     while True:
         try:
-            if ask(get, query):
-                return
+            if found := numbers(get, query):
+                return found
         except OSError:
             pass
         assert time.monotonic() < deadline, f"no answer to {query} within {seconds} s"

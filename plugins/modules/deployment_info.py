@@ -23,6 +23,11 @@ options:
     type: list
     elements: path
     default: []
+  users:
+    description: Names of users to look for.
+    type: list
+    elements: str
+    default: []
   engine_root:
     description: Folder of the engine, whose releases are looked for.
     type: path
@@ -81,11 +86,16 @@ trees:
 paths:
   description: >-
     As RV(gpufleet.vllm.host_info#module:paths), of O(engine_root), of C(current) in it, of the folders of releases,
-    and of the C(release.json) of those that are whole.
+    of the C(release.json) of those that are whole, of O(models), of the folders right in O(trees), and of the places
+    of the hub's token.
   returned: always
   type: dict
 python:
   description: As RV(gpufleet.vllm.host_info#module:python).
+  returned: always
+  type: dict
+users:
+  description: As RV(gpufleet.vllm.host_info#module:users).
   returned: always
   type: dict
 listeners:
@@ -105,6 +115,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import credentials
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
     facts,
@@ -136,10 +147,13 @@ def model_facts(folder: str) -> dict[str, Any]:
         return {"problem": str(error)}
 
 
-def engine_paths(root: Path) -> list[str]:
-    """The paths of the engine that a deployment decides by."""
-    found = [*root.glob("releases/*"), *root.glob("releases/*/release.json")]
-    return [str(root), str(root / "current"), *sorted(map(str, found))]
+def paths(wanted: dict[str, Any]) -> list[str]:
+    """The paths that a deployment decides by."""
+    root = Path(wanted["engine_root"])
+    releases = sorted(map(str, [*root.glob("releases/*"), *root.glob("releases/*/release.json")]))
+    folders = sorted(str(folder) for tree in wanted["trees"] for folder in Path(tree).glob("*/"))
+    token = [credentials.ENCRYPTED, credentials.PLAIN]
+    return [str(root), str(root / "current"), *releases, *wanted["models"], *folders, *token]
 
 
 def main() -> None:
@@ -148,6 +162,7 @@ def main() -> None:
         argument_spec={
             "models": {"type": "list", "elements": "path", "default": []},
             "trees": {"type": "list", "elements": "path", "default": []},
+            "users": {"type": "list", "elements": "str", "default": []},
             "engine_root": {"type": "path", "required": True},
             "python": {"type": "path", "required": True},
         },
@@ -164,8 +179,9 @@ def main() -> None:
         cuda_facts=software.cuda_facts(module.get_bin_path, lambda argv: str(module.run_command(argv)[1])),
         models={folder: model_facts(folder) for folder in wanted["models"]},
         trees={folder: places.tree(Path(folder)) for folder in wanted["trees"]},
-        paths={name: places.path_facts(name) for name in engine_paths(Path(wanted["engine_root"]))},
+        paths={name: places.path_facts(name) for name in paths(wanted)},
         python=places.python_facts(wanted["python"]),
+        users={name: places.user_facts(name) for name in wanted["users"]},
         listeners=listeners.listeners(),
         interfaces=interfaces.interfaces(module.run_command(list(interfaces.COMMAND))[1]),
     )

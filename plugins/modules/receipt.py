@@ -74,12 +74,17 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import instance_files
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of, write_atomically
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states, instance_fields
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instance_fields
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, engine_report, metrics, receipt
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
+    client,
+    engine_report,
+    metrics,
+    receipt,
+    receipt_files,
+)
 
 # An engine prints some hundred lines until it is ready; its requests may print for months.
 MOST_LINES = 20000
@@ -147,15 +152,6 @@ def measured(layout: dict[str, Any], process: dict[str, Any], warmup: dict[str, 
     }
 
 
-def checks(name: str) -> dict[str, Any]:
-    """Return what other roles measured of an instance."""
-    try:
-        found = json.loads(text_of(Path(receipt.CHECKS / f"{name}.json")) or "null")
-    except ValueError:
-        found = None
-    return {"nccl": found} if found is not None else {}
-
-
 def build(module: AnsibleModule, old: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return the receipt as it should be; None when the process was not warmed up yet."""
     layout, proof = module.params["layout"], module.params["proof"]
@@ -163,7 +159,7 @@ def build(module: AnsibleModule, old: dict[str, Any] | None) -> dict[str, Any] |
     process = systemd.process_of(systemd.show([unit]).get(unit, {}))
     if receipt.is_of(old, process):
         assert old is not None
-        found = {key: old.get(key) for key in receipt.MEASURED}
+        found = receipt.measured_of(old)
     elif proof:
         if not process or not receipt.is_of(proof, process):
             raise GpufleetError(
@@ -174,7 +170,7 @@ def build(module: AnsibleModule, old: dict[str, Any] | None) -> dict[str, Any] |
     else:
         return None
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return receipt.build(layout, found, checks(layout["name"]), module.params["tolerance"], now)
+    return receipt.build(layout, found, receipt_files.checks(layout["name"]), module.params["tolerance"], now)
 
 
 def main() -> None:
@@ -190,7 +186,7 @@ def main() -> None:
     name = str(module.params["layout"].get("name"))
     if not instance_fields.NAME.fullmatch(name):
         module.fail_json(msg=f"The layout has the name {name!r}; give an entry of the filter parallel_layout.")
-    path = Path(receipt.FOLDER / f"{name}.json")
+    path = receipt_files.path(name)
     before = text_of(path)
     old = receipt.read(before)
     try:
@@ -201,7 +197,7 @@ def main() -> None:
         changed = new is None or after != before
         if changed and not module.check_mode and after is not None:
             write_atomically(path, after)
-        good = instance_files.read_state(name, good_states.GOOD) or {}
+        kept = new is not None and receipt_files.kept(name, receipt.read(after))
     except GpufleetError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
@@ -209,7 +205,6 @@ def main() -> None:
     for sentence in receipt.warnings(new) if new is not None else ():
         module.warn(sentence)
     diff = {"before": before or "", "after": after or "", "before_header": str(path), "after_header": str(path)}
-    kept = new is not None and good.get("receipt") == receipt.read(after)
     told = {} if new else {"msg": f"{path} would be written when the instance was warmed up."}
     module.exit_json(changed=changed, path=str(path), receipt=new, kept=kept, diff=diff if changed else {}, **told)
 

@@ -45,6 +45,14 @@ options:
   max_model_len:
     description: Length in tokens that the server must offer. Not checked when left out.
     type: int
+  layout:
+    description:
+      - The layout of the instance. With it, C(recorded) tells whether M(gpufleet.vllm.receipt) has nothing left to do.
+    type: dict
+  tolerance:
+    description: As for M(gpufleet.vllm.receipt).
+    type: float
+    default: 0.1
   timeout:
     description: Seconds to wait for the engine to load.
     type: int
@@ -132,6 +140,11 @@ request:
   returned: when finished
   type: dict
   sample: {"kind": "chat", "seconds": 0.8, "tokens": 16}
+recorded:
+  description:
+    - Whether the receipt already says all of this, warns of nothing, and is kept with the last good state.
+  returned: when finished
+  type: bool
 steps:
   description: The steps that are left. Of the action plugin, in C(proof), what each of them measured.
   returned: when finished
@@ -145,7 +158,6 @@ proof:
 
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -157,6 +169,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
     garbage,
     journal,
     receipt,
+    receipt_files,
     requests,
     warm,
 )
@@ -271,25 +284,33 @@ class Warmup:
         """Send the first request, and plan the others."""
         params = self.module.params
         if params["node_rank"]:
-            old = receipt.read(text_of(Path(receipt.FOLDER / f"{self.name}.json")))
-            return {"request": None, "process": self.process, "warm": receipt.is_of(old, self.process), "steps": []}
+            return {"request": None, "process": self.process, **self.known(), "steps": []}
         try:
             length = client.check_models(self.server, self.name, params["max_model_len"])
             paths = client.offered_paths(self.server)
             answer = requests.first_request(self.server, self.name, paths)
         except (client.NoAnswer, client.WrongAnswer) as error:
             raise self.fault(error, "on its first request, after /health had said that it was well") from error
-        warmed = receipt.is_of(receipt.read(text_of(Path(receipt.FOLDER / f"{self.name}.json"))), self.process)
+        known = self.known()
         remark = garbage.remark(answer.words)
         return {
             "max_model_len": length,
             "request": {"kind": answer.kind, "seconds": round(answer.seconds, 3), "tokens": answer.size},
             "process": self.process,
-            "warm": warmed,
+            **known,
             "remarks": [remark] if remark else [],
             "steps": []
-            if warmed or not params["seconds"]
+            if known["warm"] or not params["seconds"]
             else warm.plan(answer.kind, paths, length, params["concurrency"], params["prompt_tokens"]),
+        }
+
+    def known(self) -> dict[str, bool]:
+        """Tell whether the process was warmed up before, and whether all that is to be written down is."""
+        layout = self.module.params["layout"]
+        old = receipt.read(text_of(receipt_files.path(self.name)))
+        return {
+            "warm": receipt.is_of(old, self.process),
+            "recorded": bool(layout) and receipt_files.stands(layout, self.process, self.module.params["tolerance"]),
         }
 
     def step(self) -> dict[str, Any]:
@@ -322,6 +343,8 @@ def main() -> None:
             "port": {"type": "int", "required": True},
             "node_rank": {"type": "int", "default": 0},
             "max_model_len": {"type": "int"},
+            "layout": {"type": "dict"},
+            "tolerance": {"type": "float", "default": 0.1},
             "timeout": {"type": "int", "default": 3600},
             "request_timeout": {"type": "int", "default": 300},
             "concurrency": {"type": "int", "default": 8},

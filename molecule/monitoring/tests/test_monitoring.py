@@ -11,7 +11,7 @@ from conftest import Watch
 from testinfra.host import Host
 
 from tests.deployments import processes, wait_for_answer
-from tests.prometheus_server import METRIC, Get, ask, numbers, queries, wait_for
+from tests.prometheus_server import METRIC, Get, ask, queries, wait_for
 
 FOLDER = "/etc/prometheus/vllm"
 # Plain and streamed requests, one that the server refuses, and one that its client gives up.
@@ -80,28 +80,26 @@ def test_every_query_of_vllm_finds_a_number_after_real_requests(host: Host, prom
     send_traffic(host)
     time.sleep(6)
     send_traffic(host)
-    # A busy node misses scrapes.
     wait_for(prometheus, 'sum(vllm:request_success_total{finished_reason="length"}) >= 16')
-    time.sleep(4)
-    silent = {}
     for heading in ("Fleet", "Latency", "Throughput and queue", "KV cache", "Errors", "GPUs"):
         assert found[heading]
-        silent.update({text: (heading, title) for title, text in found[heading] if not numbers(prometheus, text)})
-    assert silent == {}
+        for _title, text in found[heading]:
+            wait_for(prometheus, text)
 
 
 def test_the_numbers_are_those_of_the_requests(prometheus: Get) -> None:
     # The client that hung up is counted nowhere, as docs/monitoring.md says.
-    assert numbers(prometheus, 'sum(vllm:request_success_total{finished_reason="abort"})') == [0]
-    assert numbers(prometheus, 'sum(http_requests_total{status="4xx"})')[0] >= 2
-    (first,) = numbers(prometheus, "max(instance:vllm_time_to_first_token_seconds:p95_10m)")
+    assert wait_for(prometheus, 'sum(vllm:request_success_total{finished_reason="abort"})') == [0]
+    assert wait_for(prometheus, 'sum(http_requests_total{status="4xx"})')[0] >= 2
+    (first,) = wait_for(prometheus, "max(instance:vllm_time_to_first_token_seconds:p95_10m)")
     assert 0.001 < first < 60
 
 
 def test_every_metric_of_the_rules_about_vllm_is_said_by_the_server(host: Host, prometheus: Get) -> None:
     names = {name for name in METRIC.findall(host.file(f"{FOLDER}/rules.yml").content_string) if "haproxy" not in name}
     assert len({name for name in names if name.startswith("vllm:")}) >= 9
-    assert {name for name in names if not ask(prometheus, name)} == set()
+    for name in names:
+        wait_for(prometheus, name)
 
 
 def test_prometheus_has_read_the_rules_and_finds_nothing_wrong(host: Host, prometheus: Get) -> None:

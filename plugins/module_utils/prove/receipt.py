@@ -83,6 +83,11 @@ def build(
     }
 
 
+def measured_of(receipt: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick out of a receipt what was measured of its process."""
+    return {key: receipt.get(key) for key in MEASURED}
+
+
 def same(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> bool:
     """Tell whether two receipts say the same, whenever they were written."""
     return old is not None and {**old, "time": None} == {**json.loads(text(new)), "time": None}

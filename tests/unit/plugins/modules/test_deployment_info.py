@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import credentials
 from ansible_collections.gpufleet.vllm.plugins.modules import (
     cuda_info,
     deployment_info,
@@ -34,13 +35,15 @@ def test_it_says_what_the_others_say(tmp_path: Path, capsys: Capture) -> None:
         python=sys.executable,
         models=[str(model)],
         trees=[str(tmp_path / "models"), "/none"],
+        users=["root", "nobody-of-that-name"],
     )
     assert found["changed"] is False
-    assert list(found["paths"]) == [
-        str(root / name)
-        for name in (".", "current", "releases/1-cpu", "releases/1-cpu/release.json", "releases/broken")
-    ]
-    one = run(host_info, capsys, paths=list(found["paths"]), python=sys.executable)
+    engine = (".", "current", "releases/1-cpu", "releases/1-cpu/release.json", "releases/broken")
+    token = [credentials.ENCRYPTED, credentials.PLAIN]
+    assert list(found["paths"]) == [*(str(root / name) for name in engine), str(model), *token]
+    users = list(found["users"])
+    one = run(host_info, capsys, paths=list(found["paths"]), python=sys.executable, users=users)
+    assert (found["users"], users) == (one["users"], ["root", "nobody-of-that-name"])
     for facts in (*one["paths"].values(), *found["paths"].values()):
         assert facts.pop("free_mib") > 0
     assert (found["paths"], found["python"]) == (one["paths"], one["python"])
