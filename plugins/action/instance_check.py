@@ -16,7 +16,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "token": {"type": "str", "default": "", "no_log": True},
 }
 TOKEN = re.compile(r"hf_\w{8,}")
-NO_TOKEN = (
+NOT_OF_THE_HUB = (
     "vllm_hf_token (by default HF_TOKEN of the environment) does not look like a token of the hub, which begins with "
     "hf_. Correct it, or leave it empty."
 )
@@ -38,5 +38,5 @@ class ActionModule(ActionBase):
         problems = instances.problems(given["models"])
         # Ansible hides a token's text wherever it appears, which a word of a language must not be.
         if given["token"] and not TOKEN.fullmatch(given["token"]):
-            problems = [*problems, NO_TOKEN]
+            problems = [*problems, NOT_OF_THE_HUB]
         return {**result, "failed": True, "msg": "\n".join(problems)} if problems else result

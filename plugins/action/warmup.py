@@ -35,7 +35,8 @@ class ActionModule(ActionBase):
         """Wait until the instance answers, then go through the steps of the warm-up."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         if self._task.check_mode:
-            return {**result, "skipped": True, "msg": "Check mode: nothing was started that could answer."}
+            why = "Check mode: nothing was started that could answer."
+            return {**result, "skipped": True, "recorded": False, "msg": why}
         self.vars = task_vars or {}
         self.title = f"{self.vars.get('inventory_hostname', '?')}: vllm@{self._task.args.get('name')}"
         try:

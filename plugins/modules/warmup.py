@@ -143,7 +143,7 @@ request:
 recorded:
   description:
     - Whether the receipt already says all of this, warns of nothing, and is kept with the last good state.
-  returned: when finished
+  returned: when finished, and false in check mode
   type: bool
 steps:
   description: The steps that are left. Of the action plugin, in C(proof), what each of them measured.

@@ -35,7 +35,7 @@ def kept(name: str, written: Mapping[str, Any] | None) -> bool:
 
 
 def stands(layout: Mapping[str, Any], process: Mapping[str, Any] | None, tolerance: float) -> bool:
-    """Tell whether nothing is left to write or to say: the receipt is of this process and of all that is known of it."""
+    """Tell whether nothing is left to write or to say, as the receipt of this process has all that is known of it."""
     name = str(layout["name"])
     old = receipt.read(text_of(path(name)))
     if old is None or not receipt.is_of(old, process):

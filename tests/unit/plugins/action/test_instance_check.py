@@ -35,7 +35,7 @@ def test_what_is_right(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
 def test_a_token_that_is_none(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     told = check(monkeypatch, MODELS, token)
     assert told["failed"]
-    assert told["msg"] == action.NO_TOKEN
+    assert told["msg"] == action.NOT_OF_THE_HUB
     assert token.strip() == "hf_" or token not in told["msg"]
 
 
@@ -44,7 +44,7 @@ def test_every_fault_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told["failed"]
     first, *others = told["msg"].split("\n")
     assert first.startswith("vllm_models[0] (chat)")
-    assert others[-1] == action.NO_TOKEN
+    assert others[-1] == action.NOT_OF_THE_HUB
     assert any("'prot'" in sentence for sentence in others)
 
 
