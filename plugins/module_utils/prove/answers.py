@@ -17,25 +17,13 @@ END = "[DONE]"
 
 @dataclass
 class Generated:
-    """A streamed answer. Times are seconds since the request was sent; ``words`` is empty without log probabilities.
-
-    ``first_tokens`` came with the first piece: a busy server puts several into one.
-    """
+    """A streamed answer. Times are seconds since the request was sent; ``words`` is empty without log probabilities."""
 
     tokens: int = 0
-    first_tokens: int = 1
     prompt_tokens: int = 0
     first_token_seconds: float | None = None
     seconds: float = 0.0
     words: list[Word] = field(default_factory=list)
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """The rate after the first piece; None where that held half of the answer or more."""
-        rest = self.tokens - self.first_tokens
-        if self.first_token_seconds is None or rest * 2 < self.tokens or self.seconds <= self.first_token_seconds:
-            return None
-        return rest / (self.seconds - self.first_token_seconds)
 
 
 def generated(lines: Iterable[tuple[float, str]]) -> Generated:
@@ -74,7 +62,6 @@ def _event(text: str) -> Mapping[str, Any]:
 
 
 def _add(answer: Generated, event: Mapping[str, Any], seconds: float) -> None:
-    before = answer.first_token_seconds
     for choice in _list(event.get("choices")):
         delta = member(choice, "delta")
         texts = [value for key, value in delta.items() if key != "role"] if isinstance(delta, dict) else []
@@ -86,8 +73,6 @@ def _add(answer: Generated, event: Mapping[str, Any], seconds: float) -> None:
     usage = event.get("usage")
     tokens = member(usage, "completion_tokens")
     if isinstance(tokens, int):
-        if before is None and answer.first_token_seconds is not None:
-            answer.first_tokens = tokens
         answer.tokens = tokens
         prompt_tokens = member(usage, "prompt_tokens")
         answer.prompt_tokens = prompt_tokens if isinstance(prompt_tokens, int) else 0

@@ -69,7 +69,6 @@ class Answer:
     seconds: float
     prompt_tokens: int = 0
     first_token_seconds: float | None = None
-    tokens_per_second: float | None = None
     words: Sequence[garbage.Word] = ()
 
 
@@ -120,7 +119,6 @@ def _streamed(server: Server, kind: str, path: str, body: Mapping[str, Any]) -> 
         seconds=found.seconds,
         prompt_tokens=found.prompt_tokens,
         first_token_seconds=found.first_token_seconds,
-        tokens_per_second=found.tokens_per_second,
         words=found.words,
     )
 

@@ -96,8 +96,8 @@ def measure(step: Step, answers: Sequence[requests.Answer], seconds: float) -> d
     """Sum up the answers of a step."""
     firsts = [one.first_token_seconds for one in answers if one.first_token_seconds is not None]
     tokens = sum(one.size for one in answers) if _generates(step.kind) else None
-    alone = answers[0].tokens_per_second if len(answers) == 1 else None
-    rate = alone if alone is not None else tokens / seconds if tokens and seconds else None
+    # By the whole answers: a client that is busy itself sees the pieces of a stream late and all at once.
+    rate = tokens / seconds if tokens and seconds else None
     return {
         "words": step.words,
         "kind": step.kind,

@@ -17,7 +17,7 @@ class First:
 
 def test_tokens_per_second_are_those_of_the_whole_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of a stream that came late and all at once make no faster engine."""
-    late = requests.Answer("chat", 64, 2.0, first_token_seconds=1.9995, tokens_per_second=131995.0)
+    late = requests.Answer("chat", 64, 2.0, first_token_seconds=1.9995)
 
     def answer(*_arguments: Any) -> requests.Answer:
         return late

@@ -100,15 +100,15 @@ def test_a_fault_ends_the_step(answer: Any) -> None:
         warm.run(server, "m", warm.Step("one", "chat", (0,), 16))
 
 
-def answer(first: float, tokens: int, rate: float | None = None) -> requests.Answer:
+def answer(first: float, tokens: int) -> requests.Answer:
     """Return a good answer."""
-    return requests.Answer("chat", tokens, 1.0, 10, first, rate)
+    return requests.Answer("chat", tokens, 1.0, 10, first)
 
 
 def test_figures() -> None:
-    alone = warm.measure(warm.Step("alone", "chat", (0,), 64, True), [answer(0.05, 64, 100.04)], 0.7)
+    alone = warm.measure(warm.Step("alone", "chat", (0,), 64, True), [answer(0.05, 64)], 0.64)
     many = warm.measure(warm.Step("many", "chat", (0, 0), 64, True), [answer(0.05, 64), answer(0.07, 64)], 0.8)
-    early = warm.measure(warm.Step("early", "chat", (0,), 16), [answer(9.0, 16, 2.0)], 9.0)
+    early = warm.measure(warm.Step("early", "chat", (0,), 16), [answer(9.0, 16)], 9.0)
     assert warm.summary([early, alone, many]) == {
         "first_token_seconds": 0.05,
         "tokens_per_second": 100.0,
