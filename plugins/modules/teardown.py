@@ -12,6 +12,8 @@ author: The gpufleet.vllm maintainers
 description:
   - Removes every instance as M(gpufleet.vllm.instances_absent) does, then downloads and installations that still run,
     the unit template, the token of the hub, the releases with their installer, the state of the service and its user.
+  - Of a gateway, stops HAProxy, and removes its configuration and what it keeps; of an exporter of the GPUs the same. A
+    configuration that somebody else has written stays, with the service that runs from it.
   - Leaves the driver, packages of the distribution, and, unless O(models) says otherwise, the weights.
 options:
   root:
@@ -102,6 +104,7 @@ def main() -> None:
     try:
         going.instances(removal.instances_of(run, root), root)
         going.host(root, [Path(folder) for folder in module.params["model_folders"]], not module.params["models"])
+        going.packaged()
         user = module.params["user"] if going.user(module.params["user"]) else None
     except (GpufleetError, OSError) as error:
         module.fail_json(msg=f"The host cannot be cleaned: {error}", removed=writer.changed)

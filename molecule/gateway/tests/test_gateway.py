@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from conftest import HERE, KEY, SECONDS, Gateway
+from conftest import HERE, KEY, SECONDS, Gateway, run_here
 from testinfra.host import Host
 
 from tests.deployments import unit
@@ -164,3 +164,20 @@ def test_tls(play: Any, gateway: Gateway, tmp_path: Path) -> None:
     assert play().code == 0
     assert not gateway.host.file("/etc/haproxy/vllm/tls.pem").exists
     assert gateway.chat()[0] == 200
+
+
+def test_a_teardown_takes_the_gateway(gateway: Gateway) -> None:
+    wanted = {"vllm_hosts": "edge"}
+    predicted = run_here("playbooks/teardown.yml", "--check", **wanted)
+    assert gateway.chat()[0] == 200
+    done = run_here("playbooks/teardown.yml", teardown_confirm=True, **wanted)
+    assert (predicted.code, done.code) == (0, 0), predicted.output + done.output
+    assert predicted.count("changed") == done.count("changed") == 1
+    assert not gateway.host.service("haproxy").is_running
+    assert not gateway.host.service("haproxy").is_enabled
+    left = gateway.host.run("grep -rIl gpufleet /etc /usr/local /var/lib/haproxy").stdout
+    assert left == ""
+    assert not gateway.host.file("/etc/haproxy/vllm").exists
+    # The distribution's own is there to be had again.
+    assert gateway.host.package("haproxy").is_installed
+    assert run_here("playbooks/teardown.yml", teardown_confirm=True, **wanted).count("changed") == 0

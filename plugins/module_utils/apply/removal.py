@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.credentials import ENCRYPTED, PLAIN
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.written import Writer
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
@@ -26,6 +27,20 @@ ENGINE = ("current", "instances", "releases", "installer", "bundle")
 TRANSIENT = "gpufleet-*"
 SLICE = "system-vllm.slice"
 RUNTIME = ("/run/gpufleet-nccl", "/run/gpufleet-download")
+
+# Services of the distribution and of NVIDIA that the roles gateway and monitoring run: the drop-in of their unit, and
+# what else is theirs.
+PACKAGED = {
+    "haproxy.service": (
+        "vllm.conf",
+        (
+            *("/etc/haproxy/haproxy.cfg", "/etc/haproxy/vllm"),
+            *("/usr/local/lib/vllm-gateway", "/var/lib/haproxy/vllm-servers"),
+        ),
+    ),
+    "nvidia-dcgm-exporter.service": ("gpufleet.conf", ("/etc/dcgm-exporter/gpufleet.csv",)),
+}
+OURS = "# Written by Ansible (gpufleet.vllm."
 
 # Runs a program; returns its status, output and errors.
 Run = Callable[[Sequence[str]], tuple[int, str, str]]
@@ -100,6 +115,30 @@ class Removal:
         if not self.writer.check and root.is_dir() and not any(root.iterdir()):
             self.writer.absent(root)
 
+    def packaged(self) -> None:
+        """Stop the services of others that run from files of this collection, and remove those. Raises GpufleetError.
+
+        A configuration that somebody else has written since stays, and its service runs on from that.
+        """
+        for unit, (name, places) in PACKAGED.items():
+            drop_in = UNITS / f"{unit}.d" / name
+            files = [drop_in, *map(Path, places)]
+            others = [file for file in files if file.is_file() and not is_ours(file)]
+            if drop_in.exists() and not others:
+                self._disable(unit)
+            for file in files:
+                if file not in others:
+                    self.writer.absent(file)
+            if drop_in.parent.is_dir() and not any(path != drop_in for path in drop_in.parent.iterdir()):
+                self.writer.absent(drop_in.parent)
+        self._reload()
+
+    def _disable(self, unit: str) -> None:
+        state = systemd.show([unit]).get(unit, {})
+        self.stop(unit, state)
+        if state.get("UnitFileState") == "enabled":
+            self._systemctl("disable", unit)
+
     def user(self, name: str) -> bool:
         """Remove the user of the service, when it is the one that the role serve makes. Raises GpufleetError."""
         if not owned_user(name):
@@ -149,6 +188,12 @@ def instances_of(run: Run, root: Path) -> list[str]:
     units = [line.split()[0] for line in out.splitlines() if line.strip()]
     units += [path.name for pattern in ("*.wants/vllm@*.service", "vllm@*.service.d") for path in UNITS.glob(pattern)]
     return sorted(found | {match[1] for unit in units if (match := UNIT.fullmatch(unit))})
+
+
+def is_ours(file: Path) -> bool:
+    """Tell whether a file that says who wrote it was written by this collection; one of data says nothing."""
+    text = text_of(file) or ""
+    return text.startswith(OURS) or file.suffix not in (".cfg", ".conf")
 
 
 def owned_user(name: str) -> bool:

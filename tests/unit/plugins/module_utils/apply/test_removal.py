@@ -41,6 +41,11 @@ class Host:
         monkeypatch.setattr(removal, "PLAIN", str(root / "etc/plain"))
         monkeypatch.setattr(removal, "RUNTIME", (str(root / "run/nccl"),))
         monkeypatch.setattr(systemd, "show", lambda units: {unit: {"ActiveState": self.active} for unit in units})
+        packaged = {
+            unit: (name, tuple(str(root / place.lstrip("/")) for place in places))
+            for unit, (name, places) in removal.PACKAGED.items()
+        }
+        monkeypatch.setattr(removal, "PACKAGED", packaged)
         self.make("etc/token run/nccl/x")
 
     def make(self, names: str) -> None:
@@ -108,3 +113,57 @@ def test_a_user_of_somebody_else_stays(host: Host) -> None:
     assert going.user("root") is False
     assert going.user("nobody-of-this-name") is False
     assert host.told == []
+
+
+UNITS = "etc/systemd/system"
+GATEWAY = (
+    f"{UNITS}/haproxy.service.d/vllm.conf etc/haproxy/haproxy.cfg etc/haproxy/vllm/keys.map "
+    "usr/local/lib/vllm-gateway/server_state.py var/lib/haproxy/vllm-servers"
+)
+EXPORTER = f"{UNITS}/nvidia-dcgm-exporter.service.d/gpufleet.conf etc/dcgm-exporter/gpufleet.csv"
+
+
+def packaged(host: Host, check: bool = False) -> tuple[Writer, list[str]]:
+    """Take what is of gateways and exporters."""
+    host.told.clear()
+    going = removal.Removal(Writer(check), host.run)
+    going.packaged()
+    return going.writer, going.stopped
+
+
+def make_ours(host: Host) -> None:
+    host.make(f"{GATEWAY} {EXPORTER} etc/haproxy/errors/503.http etc/dcgm-exporter/default-counters.csv")
+    for name in f"{GATEWAY} {EXPORTER}".split():
+        if name.endswith((".cfg", ".conf")):
+            (host.root / name).write_text(f"{removal.OURS}gateway); changes made here are lost.\n")
+
+
+def test_a_gateway_and_an_exporter(host: Host) -> None:
+    make_ours(host)
+    before = host.files()
+    predicted, stopping = packaged(host, check=True)
+    assert (host.files(), host.told) == (before, [])
+    writer, stopped = packaged(host)
+    assert (predicted.changed, stopping) == (writer.changed, stopped)
+    assert stopped == ["haproxy.service", "nvidia-dcgm-exporter.service"]
+    assert before - host.files() == set(f"{GATEWAY} {EXPORTER}".split())
+    assert not (host.root / UNITS / "haproxy.service.d").exists()
+    assert host.told[-1] == "daemon-reload"
+    assert packaged(host)[0].changed == []
+    assert host.told == []
+
+
+def test_a_configuration_of_somebody_else_stays_and_is_run(host: Host) -> None:
+    make_ours(host)
+    host.make("etc/haproxy/haproxy.cfg")
+    _writer, stopped = packaged(host)
+    assert stopped == ["nvidia-dcgm-exporter.service"]
+    assert (host.root / "etc/haproxy/haproxy.cfg").read_text() == "x"
+    assert not (host.root / "etc/haproxy/vllm").exists()
+
+
+def test_a_host_that_is_no_gateway(host: Host) -> None:
+    host.make("etc/haproxy/haproxy.cfg")
+    before = host.files()
+    writer, stopped = packaged(host)
+    assert (writer.changed, stopped, host.told, host.files()) == ([], [], [], before)
