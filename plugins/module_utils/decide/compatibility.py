@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine_versions
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.releases import (
     CUDA,
     RELEASES,
@@ -48,7 +49,7 @@ def problems(
         return []
     return [
         *_driver(gpu_facts, release, version, driver_branch, instances),
-        *_gpus(gpu_facts, release, version, instances),
+        *_gpus(gpu_facts, version, instances),
         *_quantizations(gpu_facts, release, version, instances),
         *mixed(gpu_facts, instances),
         *system(host, release, version),
@@ -124,8 +125,8 @@ def used(gpu: Facts, instances: Sequence[Facts]) -> list[Facts]:
     return [device for device in devices if device.get("index") in wanted] if wanted else devices
 
 
-def _gpus(gpu: Facts, release: Release, version: str, instances: Sequence[Facts]) -> list[str]:
-    least = release.least_compute_capability
+def _gpus(gpu: Facts, version: str, instances: Sequence[Facts]) -> list[str]:
+    least = engine_versions.of(version).minimum_compute_capability
     found: dict[str, list[Any]] = {}
     for device in used(gpu, instances):
         has = device.get("compute_capability")

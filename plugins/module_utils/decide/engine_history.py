@@ -111,33 +111,9 @@ HISTORY: Mapping[str, Sequence[tuple[str, Any]]] = {
     # config/model.py, is_prefix_caching_supported (0.33.0: 2239-2290): whether models with recurrent layers cache
     # prefixes when nobody says
     "hybrid_prefix_caching": (("0.7.3", False), ("0.33.0", True)),
-    # documentation of the releases: 7.0; CUDA 13 of the wheels from 0.20.0 compiles for 7.5 and newer only
+    # documentation of the releases: 7.0; CUDA 13 of the wheels from 0.20.0 has no code for GPUs before Turing (release
+    # notes of CUDA 13.0, "Deprecated or Dropped Architectures")
     "minimum_compute_capability": (("0.7.3", "7.0"), ("0.20.0", "7.5")),
-    # METADATA of the wheels
-    "torch": (
-        ("0.7.3", "2.5.1"),
-        ("0.8.0", "2.6.0"),
-        ("0.9.0", "2.7.0"),
-        ("0.10.0", "2.7.1"),
-        ("0.10.2", "2.8.0"),
-        ("0.11.1", "2.9.0"),
-        ("0.14.0", "2.9.1"),
-        ("0.17.0", "2.10.0"),
-        ("0.20.0", "2.11.0"),
-        ("0.27.0", "2.13.0"),
-        ("0.33.0", "2.14.0"),
-    ),
-    # envs.py, VLLM_MAIN_CUDA_VERSION; the wheels before 0.11.0 do not say it
-    "cuda": (("0.7.3", None), ("0.11.0", "12.8"), ("0.12.0", "12.9"), ("0.20.0", "13.0")),
-    # METADATA: the least Python, and the first that is too new (0.7.3 to 0.8.3 name none)
-    "python": (
-        ("0.7.3", ("3.9", None)),
-        ("0.8.4", ("3.9", "3.13")),
-        ("0.10.2", ("3.9", "3.14")),
-        ("0.11.1", ("3.10", "3.14")),
-        ("0.20.0", ("3.10", "3.15")),
-        ("0.32.0", ("3.11", "3.15")),
-    ),
     # distributed/device_communicators/custom_all_reduce.py:118
     "custom_all_reduce_sizes": (("0.7.3", (2, 4, 6, 8)), ("0.27.0", (2, 4, 6, 8, 16))),
 }

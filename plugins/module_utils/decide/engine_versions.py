@@ -44,7 +44,7 @@ def release(version: str) -> tuple[int, ...]:
 class EngineVersion:
     """The defaults and names of one release; memory in GiB, ``minimum_compute_capability`` as text ("7.5").
 
-    ``python`` is the least version and the first that is too new (None: not said). ``block_sizes`` None means any.
+    ``block_sizes`` None means any. What a release needs of the host is in the module releases.
     """
 
     version: str
@@ -62,9 +62,6 @@ class EngineVersion:
     logs_tokens_from_concurrency: bool
     hybrid_prefix_caching: bool
     minimum_compute_capability: str
-    torch: str
-    cuda: str | None
-    python: tuple[str, str | None]
     custom_all_reduce_sizes: tuple[int, ...]
     quantizations: frozenset[str]
     deprecated_quantizations: frozenset[str]

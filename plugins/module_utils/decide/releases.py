@@ -21,7 +21,6 @@ class Release:
     cuda: str
     python: tuple[str, str]
     glibc: str
-    least_compute_capability: str
     quantizations: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -83,14 +82,12 @@ _QUANTIZATIONS_0_33 = {
     "humming": "7.5",
 }
 
-# CUDA 13 has no code for GPUs before Turing (CUDA 13.0 release notes, "Deprecated or Dropped Architectures"); vLLM's
-# installation page for 0.19 asked for 7.0, and for 0.33 asks for 7.5.
 RELEASES = (
-    Release("0.19", "12.8", ("3.10", "3.14"), "2.31", "7.0"),
-    Release("0.20", "13.0", ("3.10", "3.15"), "2.35", "7.5"),
-    Release("0.21", "13.0", ("3.10", "3.15"), "2.28", "7.5"),
-    Release("0.32", "13.0", ("3.11", "3.15"), "2.28", "7.5"),
-    Release("0.33", "13.0", ("3.11", "3.15"), "2.28", "7.5", _QUANTIZATIONS_0_33),
+    Release("0.19", "12.8", ("3.10", "3.14"), "2.31"),
+    Release("0.20", "13.0", ("3.10", "3.15"), "2.35"),
+    Release("0.21", "13.0", ("3.10", "3.15"), "2.28"),
+    Release("0.32", "13.0", ("3.11", "3.15"), "2.28"),
+    Release("0.33", "13.0", ("3.11", "3.15"), "2.28", _QUANTIZATIONS_0_33),
 )
 
 
