@@ -17,7 +17,8 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "settings": {"type": "dict", "required": True},
     "environment": {"type": "dict", "required": True},
     "release": {"type": "str", "required": True},
-    "several_hosts": {"type": "bool", "default": False},
+    "nodes": {"type": "list", "elements": "str", "default": []},
+    "node_rank": {"type": "int", "default": 0},
     "root": {"type": "path", "default": "/opt/vllm"},
 }
 MODULE = "gpufleet.vllm.instance_state"

@@ -67,6 +67,7 @@ class ActionModule(ActionBase):
                     plain(arguments["settings"]),
                     rollout_file.by(),
                     rollout_file.now(),
+                    found["together"],
                 )
                 files.write(path, rollout_record.text(record))
                 display.display(f"The record of this {kind} is {path}.")

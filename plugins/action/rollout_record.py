@@ -17,7 +17,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 ASKS = ("goes_on", "to_back_out")
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "record": {"type": "path", "required": True},
-    "step": {"type": "str", "choices": [*ASKS, *rollout_record.STEPS, "concluded"], "required": True},
+    "step": {"type": "str", "choices": [*ASKS, *rollout_record.STEPS, "together", "concluded"], "required": True},
     "host": {"type": "str"},
     "failure": {"type": "dict"},
     "before": {"type": "dict", "default": {}},
@@ -47,6 +47,8 @@ class ActionModule(ActionBase):
                 return {**result, "changed": False, step: answer}
             if step == "concluded":
                 return {**result, **self._conclude()}
+            if step == "together":
+                return {**result, **self._together()}
             if step == "verified":
                 return {**result, **self._verify(plain(arguments))}
             learnt = {
@@ -63,6 +65,13 @@ class ActionModule(ActionBase):
         rollout_file.changed(
             self.path, lambda record: rollout_record.step(record, self.host, name, now, reason, learnt)
         )
+
+    def _together(self) -> dict[str, Any]:
+        """Fail where another host of an engine has failed: the engine is changed on all of them, or on none."""
+        others = rollout_record.not_ready(rollout_file.read(self.path), self.host)
+        if not others:
+            return {"changed": False}
+        return {"failed": True, "msg": f"{', '.join(others)}, which runs an engine with {self.host}, is not good."}
 
     def _verify(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """Compare each instance with what it was before."""

@@ -32,10 +32,15 @@ options:
     description: Name of the release that it should run with.
     type: str
     required: true
-  several_hosts:
-    description: Whether the instance is part of an engine over several hosts.
-    type: bool
-    default: false
+  nodes:
+    description: Names of the hosts that run the engine, where they are several.
+    type: list
+    elements: str
+    default: []
+  node_rank:
+    description: Place of this host among them.
+    type: int
+    default: 0
   root:
     description: Folder of the engine.
     type: path
@@ -69,8 +74,8 @@ RETURN = r"""
 comparison:
   description: >-
     C(state) (V(same), V(drained), V(unproven), V(change)), C(changes), each with C(what), C(from) and C(to), C(serves),
-    C(begun), whether an earlier roll-out began with it, C(baseline), what was measured before that, C(wanted), C(old)
-    and C(good).
+    C(begun), whether an earlier roll-out began with it, C(baseline), what was measured before that, C(nodes) and
+    C(node_rank), C(wanted), C(old) and C(good).
   returned: success
   type: dict
 """

@@ -20,8 +20,8 @@ options:
     description:
       - V(goes_on) asks whether the batch of the host may begin, V(to_back_out) whether the host is to be put back since
         another one failed. V(verified) compares O(before) with O(after) and fails where the latter is worse than
-        O(bounds) allow. V(concluded) ends the record, and fails where the roll-out was stopped. The others are written
-        down.
+        O(bounds) allow. V(together) fails where another host of an engine over several is not V(ready). V(concluded)
+        ends the record, and fails where the roll-out was stopped. The others are written down.
     type: str
     required: true
     choices:
@@ -33,10 +33,12 @@ options:
       - switched
       - warmed
       - verified
+      - ready
       - done
       - failed
       - restored
       - not_restored
+      - together
       - concluded
   host:
     description: The host. By default the one that the task runs for.

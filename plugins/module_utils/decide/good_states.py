@@ -58,8 +58,7 @@ def layout_of(name: str, written: str | None) -> dict[str, Any]:
         "revision": found.get("revision"),
         "host": found.get("host", "127.0.0.1"),
         "port": int(found.get("port") or DEFAULT_PORT),
-        # Roll-outs take no engine over several hosts.
-        "node_rank": 0,
+        "node_rank": int(found.get("node-rank") or 0),
         "data_parallel_size": int(found.get("data-parallel-size") or 1),
         "serve_args": {"max-model-len": int(length)} if length.isdigit() else {},
     }
@@ -141,6 +140,8 @@ def summary(state: Mapping[str, Any] | None, why_not: str) -> dict[str, Any] | N
         "release": state["release"],
         "model": state["model"],
         "revision": state["revision"],
+        "nodes": [node["host"] for node in state["layout"].get("nodes") or ()],
+        "node_rank": state["layout"].get("node_rank") or 0,
         "problem": why_not,
         "measured": {key: warmed.get(key) for key in ("first_token_seconds", "tokens_per_second")},
     }

@@ -22,8 +22,9 @@ DIGEST = "GPUFLEET_DIGEST"
 def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
     """Say what a roll-out has to do with an instance.
 
-    ``wanted`` has ``name``, ``digest``, ``settings``, ``environment`` and ``release`` (name of the folder). ``found``
-    is what the module instance_state says of it, with ``settings`` and ``environment`` read.
+    ``wanted`` has ``name``, ``digest``, ``settings``, ``environment``, ``release`` (name of the folder), and of an
+    engine over several hosts ``nodes``, their names, and ``node_rank``, the place of this one among them. ``found`` is
+    what the module instance_state says of it, with ``settings`` and ``environment`` read.
     """
     process = found["process"] or {}
     good = found["good"] or {}
@@ -45,7 +46,8 @@ def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, An
         "changes": changes if state == CHANGE else [],
         "serves": bool(process),
         "begun": bool(found["change"]),
-        "several_hosts": bool(wanted.get("several_hosts")),
+        "nodes": list(wanted.get("nodes") or ()),
+        "node_rank": wanted.get("node_rank") or 0,
         "address": {"host": found["settings"].get("host", "127.0.0.1"), "port": found["settings"].get("port", 8000)},
         "baseline": (found["change"] or {}).get("baseline") or _receipt_baseline(good),
         "wanted": {key: wanted.get(key) for key in ("digest", "release")}
@@ -73,7 +75,8 @@ def compare_back(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
         "problem": problem,
         "serves": bool(found["process"]),
         "begun": bool(found["change"]),
-        "several_hosts": False,
+        "nodes": list((previous or good).get("nodes") or ()),
+        "node_rank": (previous or good).get("node_rank") or 0,
         "baseline": None,
         "wanted": back,
         "old": now,
@@ -82,13 +85,26 @@ def compare_back(name: str, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def back_problems(comparisons: Mapping[str, Sequence[Mapping[str, Any]]], asked: Sequence[str]) -> list[str]:
-    """Say which of the instances that a person ``asked`` for cannot go back; of none asked for, when none can."""
-    found = [
-        f"{host}: {one['name']} cannot be rolled back: {one['problem']}."
+    """Say which of the instances that a person ``asked`` for cannot go back; of none asked for, when none can.
+
+    An engine over several hosts that can on some of them only is always said.
+    """
+    told = {
+        (host, one["name"]): f"{host}: {one['name']} cannot be rolled back: {one['problem']}."
         for host, instances in comparisons.items()
         for one in instances
         if one["problem"]
+    }
+    found = list(told.values())
+    halves = [
+        told[(other, one["name"])]
+        for instances in comparisons.values()
+        for one in instances
+        for other in one["nodes"]
+        if not one["problem"] and (other, one["name"]) in told
     ]
+    if halves:
+        return sorted(set(halves))
     named = {one["name"] for instances in comparisons.values() for one in instances}
     missing = [f"{name} runs on none of these hosts; correct rollout_only." for name in asked if name not in named]
     some = any(not one["problem"] for instances in comparisons.values() for one in instances)
@@ -132,11 +148,33 @@ def size(written: Any, hosts: int, variable: str) -> int:
     raise InputError(f"{variable} is {written!r}; write a number of hosts from 1, or a share of them such as 25%.")
 
 
-def batches(hosts: Sequence[str], begun: Sequence[str], canary: Any, batch: Any) -> list[list[str]]:
+def partners(comparisons: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[str]]:
+    """By host that changes, all that change with it, itself among them: they run an engine together that changes."""
+    touched = {
+        host: [one for one in found if one["state"] in TOUCHED]
+        for host, found in comparisons.items()
+        if any(one["state"] in TOUCHED for one in found)
+    }
+    groups = {host: {host} for host in touched}
+    for host, found in touched.items():
+        for one in found:
+            merged = set().union(*(groups[name] for name in {host, *one["nodes"]} if name in groups))
+            groups.update(dict.fromkeys(merged, merged))
+    return {host: [name for name in touched if name in group] for host, group in groups.items()}
+
+
+def batches(
+    hosts: Sequence[str],
+    begun: Sequence[str],
+    canary: Any,
+    batch: Any,
+    together: Mapping[str, Sequence[str]] | None = None,
+) -> list[list[str]]:
     """Divide the hosts that change: first the canary, then the others in batches.
 
     ``canary`` is a number of hosts (0 for none) or a list of names; ``batch`` a number or a share of all that change.
-    Hosts that an earlier run had ``begun`` with are out of service already, and come first. Raises InputError.
+    Hosts that an earlier run had ``begun`` with are out of service already, and come first. Those of
+    :func:`partners` are in one batch, which may be larger for it. Raises InputError.
     """
     if isinstance(canary, Sequence) and not isinstance(canary, str):
         unknown = sorted(set(map(str, canary)) - set(hosts))
@@ -144,18 +182,32 @@ def batches(hosts: Sequence[str], begun: Sequence[str], canary: Any, batch: Any)
             raise InputError(
                 f"rollout_canary names {', '.join(unknown)}, where nothing changes; name hosts of {', '.join(hosts)}."
             )
-        first = [host for host in hosts if host in canary]
+        wanted = {name for host in hosts if host in canary for name in (together or {}).get(host, [host])}
+        first = [host for host in hosts if host in wanted]
         others = [host for host in hosts if host not in first]
         ordered = first + sorted(others, key=lambda host: host not in begun)
     else:
         if not re.fullmatch(r"\d+", str(canary).strip()):
             raise InputError(f"rollout_canary is {canary!r}; write a number of hosts, or a list of their names.")
         ordered = sorted(hosts, key=lambda host: host not in begun)
-        first = ordered[: int(canary)]
+        first = _taken(ordered, int(canary), together or {})
     step = size(batch, len(hosts), "rollout_batch")
-    rest = ordered[len(first) :]
     found = [first] if first else []
-    return found + [rest[place : place + step] for place in range(0, len(rest), step)]
+    rest = [host for host in ordered if host not in first]
+    while rest:
+        found.append(_taken(rest, step, together or {}))
+        rest = [host for host in rest if host not in found[-1]]
+    return found
+
+
+def _taken(hosts: Sequence[str], count: int, together: Mapping[str, Sequence[str]]) -> list[str]:
+    """Take hosts from the front, each with its partners, until there are as many as wanted."""
+    taken: list[str] = []
+    for host in hosts:
+        if len(taken) >= count:
+            break
+        taken += [name for name in together.get(host, [host]) if name not in taken]
+    return taken
 
 
 def replica_problems(
@@ -166,27 +218,37 @@ def replica_problems(
     """Say which batches take all replicas of a model out of service at once: faults, and what cannot be helped.
 
     ``comparisons`` are those of all hosts of the play, by host, ``elsewhere`` counts the others that an instance is on.
-    Replicas are instances of one name.
+    Replicas are instances of one name; an engine over several hosts is one.
     """
-    holders: dict[str, list[str]] = {}
-    for host, found in comparisons.items():
-        for one in found:
-            holders.setdefault(one["name"], []).append(host)
     faults, warnings = [], []
-    for name, hosts in sorted(holders.items()):
+    for name, replicas in sorted(_replicas(comparisons).items()):
         touched = {
-            host for host in hosts for one in comparisons[host] if one["name"] == name and one["state"] in TOUCHED
+            host
+            for host, found in comparisons.items()
+            if any(one["name"] == name and one["state"] in TOUCHED for one in found)
         }
-        if elsewhere.get(name):
+        if elsewhere.get(name) or not touched:
             continue
-        if len(hosts) == 1 and touched:
-            warnings.append(f"{name} runs on {hosts[0]} alone, so nobody answers for it while it is changed.")
-        elif touched and any(set(hosts) <= set(group) & touched for group in groups):
+        hosts = ", ".join(host for replica in replicas for host in replica)
+        if len(replicas) == 1:
+            warnings.append(f"{name} runs on {hosts} alone, so nobody answers for it while it is changed.")
+        elif any(all(set(replica) & set(group) & touched for replica in replicas) for group in groups):
             faults.append(
-                f"A batch takes all {len(hosts)} replicas of {name} out of service at once ({', '.join(hosts)}); write "
-                "a smaller rollout_batch or rollout_canary."
+                f"A batch takes all {len(replicas)} replicas of {name} out of service at once ({hosts}); write a "
+                "smaller rollout_batch or rollout_canary."
             )
     return faults, warnings
+
+
+def _replicas(comparisons: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[tuple[str, ...]]]:
+    """By name of an instance, the hosts of each of its replicas."""
+    found: dict[str, list[tuple[str, ...]]] = {}
+    for host, instances in comparisons.items():
+        for one in instances:
+            hosts = tuple(one["nodes"]) or (host,)
+            if hosts not in found.setdefault(one["name"], []):
+                found[one["name"]].append(hosts)
+    return found
 
 
 def plan(
@@ -197,34 +259,26 @@ def plan(
 ) -> dict[str, Any]:
     """Make the plan of a roll-out of the comparisons of every host of the play.
 
-    ``elsewhere`` counts by name the hosts outside of the play (--limit) that the inventory gives an instance. An engine
-    over several hosts is refused where it changes. Raises InputError with a sentence for each fault.
+    ``elsewhere`` counts by name the hosts outside of the play (--limit) that the inventory gives an instance. Raises
+    InputError with a sentence for each fault.
     """
-    faults = [
-        f"{host}: {one['name']} is an engine over several hosts, which a roll-out does not change yet; change it with "
-        "the playbook deploy."
-        for host, found in comparisons.items()
-        for one in found
-        if one["several_hosts"] and one["state"] in TOUCHED
-    ]
-    hosts = [host for host, found in comparisons.items() if any(one["state"] in TOUCHED for one in found)]
+    together = partners(comparisons)
+    hosts = list(together)
     begun = [host for host in hosts if any(one["begun"] for one in comparisons[host])]
-    groups = batches(hosts, begun, canary, batch)
-    more, warnings = replica_problems(groups, comparisons, elsewhere)
-    if faults or more:
-        raise InputError("\n".join([*faults, *more]))
+    groups = batches(hosts, begun, canary, batch, together)
+    faults, warnings = replica_problems(groups, comparisons, elsewhere)
+    if faults:
+        raise InputError("\n".join(faults))
     return {
         "batches": groups,
+        "together": together,
         "drained": [host for host, found in comparisons.items() if any(one["state"] == DRAINED for one in found)],
         "hosts": {host: list(found) for host, found in comparisons.items()},
-        "alone": sorted(name for name, count in _holders(comparisons, elsewhere).items() if count == 1),
+        "alone": sorted(
+            name for name, replicas in _replicas(comparisons).items() if len(replicas) == 1 and not elsewhere.get(name)
+        ),
         "warnings": warnings,
     }
-
-
-def _holders(comparisons: Mapping[str, Sequence[Mapping[str, Any]]], elsewhere: Mapping[str, int]) -> dict[str, int]:
-    names = [one["name"] for found in comparisons.values() for one in found]
-    return {name: names.count(name) + elsewhere.get(name, 0) for name in names}
 
 
 def verdict(old: Mapping[str, Any] | None, new: Mapping[str, Any], bounds: Mapping[str, float]) -> list[str]:

@@ -26,7 +26,19 @@ STATE_AFTER = {
     "restored": RESTORED,
     "not_restored": NOT_RESTORED,
 }
-STEPS = ("begun", "drained", "measured", "switched", "warmed", "verified", "done", "failed", "restored", "not_restored")
+STEPS = (
+    "begun",
+    "drained",
+    "measured",
+    "switched",
+    "warmed",
+    "verified",
+    "ready",
+    "done",
+    "failed",
+    "restored",
+    "not_restored",
+)
 # In the middle of something, or left there.
 OPEN = frozenset((CHANGING, FAILED))
 RUNNING, ENDED, STOPPED = "running", "done", "stopped"
@@ -55,8 +67,12 @@ def begin(
     settings: Mapping[str, Any],
     by: Mapping[str, str],
     time: str,
+    together: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
-    """Begin a record. ``hosts`` are the comparisons of every host, ``settings`` what bounds the roll-out."""
+    """Begin a record. ``hosts`` are the comparisons of every host, ``settings`` what bounds the roll-out.
+
+    ``together`` names, by host, those that run an engine together that changes (:func:`rollout.partners`).
+    """
     number = {host: place for place, group in enumerate(batches) for host in group}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -72,6 +88,7 @@ def begin(
             host: {
                 "state": WAITING if host in number else UNCHANGED,
                 "batch": number.get(host),
+                "together": [name for name in (together or {}).get(host, ()) if name != host],
                 "reason": None,
                 "steps": [],
                 "instances": {one["name"]: _instance(one) for one in found},
@@ -117,6 +134,15 @@ def goes_on(record: Mapping[str, Any], host: str) -> bool:
         for entry in record["hosts"].values()
         if entry["batch"] is not None and entry["batch"] < number
     )
+
+
+def not_ready(record: Mapping[str, Any], host: str) -> list[str]:
+    """Name the hosts that run an engine with this one and are not seen to be good."""
+    return [
+        other
+        for other in record["hosts"][host]["together"]
+        if "ready" not in [step["step"] for step in record["hosts"][other]["steps"]]
+    ]
 
 
 def to_back_out(record: Mapping[str, Any], host: str) -> bool:

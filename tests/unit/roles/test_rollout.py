@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import rollout_record
 
 from tests.unit.samples import CHECKOUT
 
@@ -23,15 +24,13 @@ TURN = """\
 """
 
 
-def turns(folder: Path, name: str, batches: list[list[str]]) -> list[str]:
-    """Run a list of tasks of the role on hosts of this machine, with stand-ins for what a batch does."""
+def played(folder: Path, files: dict[str, str], **variables: Any) -> str:
+    """Run tasks on hosts of this machine; returns what Ansible says."""
     role = folder / "roles" / "rollout" / "tasks"
     role.mkdir(parents=True)
-    shutil.copy(TASKS / f"{name}.yml", role / "main.yml")
-    (role / "batch.yml").write_text(TURN.replace("step }}", "'batch' }}"))
-    (role / "back_out.yml").write_text(TURN.replace("step }}", "'back' }}"))
-    play = {"hosts": "all", "gather_facts": False, "connection": "local", "roles": ["rollout"]}
-    play["vars"] = {"__rollout_plan": {"batches": batches}, "rollout_back_out": "all"}
+    for name, text in files.items():
+        (role / f"{name}.yml").write_text(text)
+    play = {"hosts": "all", "gather_facts": False, "connection": "local", "roles": ["rollout"], "vars": variables}
     (folder / "play.yml").write_text(json.dumps([play]))
     done = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", f"{','.join(HOSTS)},", "play.yml"],
@@ -41,7 +40,18 @@ def turns(folder: Path, name: str, batches: list[list[str]]) -> list[str]:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return re.findall(r"msg\W+((?:batch|back) \w)", done.stdout)
+    return done.stdout
+
+
+def turns(folder: Path, name: str, batches: list[list[str]]) -> list[str]:
+    """Run a list of tasks of the role, with stand-ins for what a batch does."""
+    files = {
+        "main": (TASKS / f"{name}.yml").read_text(),
+        "batch": TURN.replace("step }}", "'batch' }}"),
+        "back_out": TURN.replace("step }}", "'back' }}"),
+    }
+    said = played(folder, files, __rollout_plan={"batches": batches}, rollout_back_out="all")
+    return re.findall(r"msg\W+((?:batch|back) \w)", said)
 
 
 @pytest.mark.parametrize("name", ["main", "back"])
@@ -51,3 +61,50 @@ def test_batches_come_in_their_own_order(tmp_path: Path, name: str) -> None:
     assert [forward[0], {*forward[1:3]}, *forward[3:]] == ["c", {"a", "d"}, "b"]
     if name == "main":
         assert [backward[0], {*backward[1:3]}, *backward[3:]] == ["b", {"a", "d"}, "c"]
+
+
+SAY = "- name: Say\n  ansible.builtin.debug:\n    msg: {step} {{{{ inventory_hostname }}}}\n"
+FAIL = "- name: Fail\n  ansible.builtin.fail:\n    msg: no good\n  when: inventory_hostname in bad\n"
+
+
+@pytest.mark.parametrize(
+    ("bad", "serving", "restored"),
+    [([], "abcd", ""), (["b"], "cd", "ab"), (["a"], "cd", "ab"), (["c"], "abd", "c"), (["a", "d"], "c", "abd")],
+)
+def test_an_engine_is_changed_on_all_of_its_hosts_or_on_none(
+    tmp_path: Path, bad: list[str], serving: str, restored: str
+) -> None:
+    """The hosts a and b run an engine together; all are in one batch."""
+    comparison = {"name": "chat", "state": "change", "changes": []}
+    together = {**{host: ["a", "b"] for host in "ab"}, "c": ["c"], "d": ["d"]}
+    hosts = {host: [comparison] for host in HOSTS}
+    record = rollout_record.begin("rollback", [[*HOSTS]], hosts, {}, {}, "t", together)
+    (tmp_path / "record.json").write_text(rollout_record.text(record))
+    files = {
+        "main": (TASKS / "back.yml").read_text(),
+        "batch": (TASKS / "batch.yml").read_text(),
+        "drain": SAY.format(step="drain"),
+        "previous": SAY.format(step="change") + FAIL,
+        "undrain": SAY.format(step="serves"),
+        "put_back": SAY.format(step="restored"),
+    }
+    said = played(
+        tmp_path,
+        files,
+        bad=bad,
+        __rollout_plan={"batches": [[*HOSTS]]},
+        __rollout_record=str(tmp_path / "record.json"),
+        __rollout_names=[],
+    )
+    found = re.findall(r"msg\W+(\w+) (\w)\b", said)
+    assert sorted(host for step, host in found if step == "serves") == [*serving], said
+    assert sorted(host for step, host in found if step == "restored") == [*restored], said
+    told = json.loads((tmp_path / "record.json").read_text())["hosts"]
+    assert {host: told[host]["state"] for host in HOSTS} == {
+        **dict.fromkeys(serving, "done"),
+        **dict.fromkeys(restored, "failed"),
+    }
+    partner = {"a": "b", "b": "a"}
+    for host in restored:
+        why = "no good" if host in bad else f"{partner[host]}, which runs an engine with {host}, is not good."
+        assert told[host]["reason"] == why

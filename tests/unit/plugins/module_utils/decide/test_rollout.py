@@ -143,9 +143,48 @@ def test_what_is_no_batch(canary: Any, batch: Any, words: str) -> None:
         rollout.batches(HOSTS, [], canary, batch)
 
 
+PAIRS = {host: pair for pair in (["gpu00", "gpu05"], ["gpu02", "gpu03"]) for host in pair}
+
+
+@pytest.mark.parametrize(
+    ("canary", "batch", "groups"),
+    [
+        (1, 1, [[0, 5], [1], [2, 3], [4], [6], [7], [8]]),
+        (0, 3, [[0, 5, 1], [2, 3, 4], [6, 7, 8]]),
+        (0, 2, [[0, 5], [1, 2, 3], [4, 6], [7, 8]]),
+        (["gpu03"], 4, [[2, 3], [0, 5, 1, 4], [6, 7, 8]]),
+    ],
+)
+def test_hosts_of_one_engine_are_in_one_batch(canary: Any, batch: Any, groups: list[list[int]]) -> None:
+    found = rollout.batches(HOSTS, [], canary, batch, PAIRS)
+    assert found == [[HOSTS[place] for place in group] for group in groups]
+
+
 def comparison(name: str = "chat", state: str = "change", **more: Any) -> dict[str, Any]:
     """A comparison, as far as a plan reads it."""
-    return {"name": name, "state": state, "begun": False, "several_hosts": False, "changes": [], **more}
+    return {"name": name, "state": state, "begun": False, "nodes": [], "changes": [], **more}
+
+
+def test_who_changes_together() -> None:
+    hosts = {host: [comparison(nodes=[*nodes])] for nodes in ("ab", "ef") for host in nodes}
+    hosts["b"].append(comparison("embed", nodes=["b", "c"]))
+    hosts["c"] = [comparison("embed", nodes=["b", "c"])]
+    hosts["d"] = [comparison("alone")]
+    hosts["f"] = [comparison(state="same", nodes=["e", "f"])]
+    # The second engine brings the hosts of the first along; of the third one host is as it should be.
+    assert rollout.partners(hosts) == {
+        **{host: ["a", "b", "c"] for host in "abc"},
+        "d": ["d"],
+        "e": ["e"],
+    }
+    plan = rollout.plan(hosts, 1, 1, {})
+    assert plan["batches"] == [["a", "b", "c"], ["e"], ["d"]]
+    assert plan["together"]["c"] == ["a", "b", "c"]
+    assert plan["alone"] == ["alone", "embed"]
+    assert plan["warnings"] == [
+        "alone runs on d alone, so nobody answers for it while it is changed.",
+        "embed runs on b, c alone, so nobody answers for it while it is changed.",
+    ]
 
 
 def test_a_plan_names_hosts_where_something_changes() -> None:
@@ -180,7 +219,11 @@ def test_what_hosts_outside_of_the_play_serve_is_known() -> None:
     ("hosts", "batch", "words"),
     [
         ({"a": [comparison()], "b": [comparison()]}, "100%", "A batch takes all 2 replicas of chat out"),
-        ({"a": [comparison(several_hosts=True)]}, 1, "a: chat is an engine over several hosts"),
+        (
+            {host: [comparison(nodes=[*pair])] for pair in ("ab", "cd") for host in pair},
+            "100%",
+            r"A batch takes all 2 replicas of chat out of service at once \(a, b, c, d\)",
+        ),
     ],
 )
 def test_what_cannot_be_rolled_out(hosts: dict[str, Any], batch: Any, words: str) -> None:
@@ -189,7 +232,7 @@ def test_what_cannot_be_rolled_out(hosts: dict[str, Any], batch: Any, words: str
 
 
 def test_nothing_changes() -> None:
-    plan = rollout.plan({"a": [comparison(state="same", several_hosts=True)]}, 1, "25%", {})
+    plan = rollout.plan({host: [comparison(state="same", nodes=["a", "b"])] for host in "ab"}, 1, "25%", {})
     assert (plan["batches"], plan["drained"], plan["warnings"]) == ([], [], [])
 
 
@@ -254,6 +297,19 @@ def test_what_a_roll_back_does() -> None:
 )
 def test_why_there_is_no_roll_back(hosts: dict[str, Any], asked: tuple[str, ...], words: str) -> None:
     assert words in rollout.back_problems(hosts, asked)[0]
+
+
+def test_an_engine_goes_back_on_all_of_its_hosts_or_on_none() -> None:
+    nodes = {"nodes": ["a", "b"], "node_rank": 1}
+    there = {**back()["previous"], **nodes}
+    hosts = {
+        "a": [rollout.compare_back("chat", found(good="new", previous=there))],
+        "b": [rollout.compare_back("chat", {**found(), "good": {"digest": "new", **nodes}})],
+    }
+    assert (hosts["b"][0]["nodes"], hosts["b"][0]["node_rank"]) == (["a", "b"], 1)
+    assert rollout.back_problems(hosts, []) == ["b: chat cannot be rolled back: no state before this one is kept."]
+    hosts["b"] = hosts["a"]
+    assert rollout.back_problems(hosts, []) == []
 
 
 def test_of_all_instances_those_go_back_that_can() -> None:
