@@ -204,15 +204,16 @@ class States:
         told = receipt.read(text_of(Path(receipt.FOLDER / f"{name}.json")))
         told = told if receipt.is_of(told, process) else None
         release = self.release(name, process)
-        if not process or not release or process["digest"] != good_states.digest_of(environment):
+        digest = good_states.digest_of(environment)
+        if not process or not release or process["digest"] != digest:
             return None
         if not told and not self.module.params["proven"]:
             return None
         model = Path(good_states.settings_of(settings).get("model", ""))
         files_of_model = instance_files.folder_digest(model) if model.is_absolute() else None
-        return good_states.capture(
-            name, files, settings, environment, release, files_of_model, self.layouts.get(name), told, self.now
-        )
+        good = instance_files.read_state(name, good_states.GOOD) or {}
+        layout = self.layouts.get(name) or (good["layout"] if good.get("digest") == digest else None)
+        return good_states.capture(name, files, settings, environment, release, files_of_model, layout, told, self.now)
 
     def begun(self) -> None:
         """Mark the instances as being changed."""

@@ -105,6 +105,18 @@ def test_what_served_is_kept_once_without_secrets(machine: Machine) -> None:
     assert not machine.call("kept", "chat")["changed"]
 
 
+def test_the_layout_of_what_runs_is_not_forgotten(machine: Machine) -> None:
+    machine.deploy("chat", "one", "0.32.0-cpu")
+    pair = {"name": "chat", "nodes": [{"host": "a"}, {"host": "b"}], "node_rank": 1}
+    machine.call("kept", "chat", layouts=[pair])
+    # A roll-out keeps it again before it changes it, and knows the new layout only.
+    good = machine.call("kept", "chat", proven=True)["instances"]["chat"]["good"]
+    assert (good["nodes"], good["node_rank"]) == (["a", "b"], 1)
+    machine.deploy("chat", "two", "0.32.0-cpu")
+    good = machine.call("kept", "chat", proven=True)["instances"]["chat"]["good"]
+    assert (good["nodes"], good["node_rank"]) == ([], 0)
+
+
 @pytest.mark.parametrize("written", ["same", "other"])
 def test_what_did_not_serve_is_not_kept(machine: Machine, written: str) -> None:
     machine.deploy("chat", "one", "0.32.0-cpu", proven=False)
