@@ -110,7 +110,8 @@ def test_the_last_server_is_kept_unless_requests_may_wait(gateway: Gateway, move
         report = running.wait_for(before + 4, SECONDS)
         report = running.stop(SECONDS)
     assert (report["failed"], report["cut"]) == (0, 0), report
-    assert report["slowest_seconds"] > 2
+    # It waited for as long as the play that gives the server back takes.
+    assert report["slowest_seconds"] > 1
     assert move("undrain").code == 0
 
 
