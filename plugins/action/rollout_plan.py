@@ -24,6 +24,7 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "settings": {"type": "dict", "default": {}},
     "record": {"type": "str"},
     "begin": {"type": "bool", "default": False},
+    "shown": {"type": "list", "elements": "raw"},
 }
 # What the role registered on each host.
 RESULT = {"rollout": "serve_compared", "rollback": "rollout_back"}
@@ -56,7 +57,8 @@ class ActionModule(ActionBase):
             elsewhere = Counter(entry.get("name") for entries in others for entry in entries)
             found = rollout.plan(comparisons, plain(arguments["canary"]), plain(arguments["batch"]), elsewhere)
             path = rollout_file.target(arguments["record"], kind)
-            if not arguments["begin"]:
+            shown = plain(arguments["shown"])
+            if not arguments["begin"] or (shown is not None and shown != found["batches"]):
                 display.display("\n" + show.plan(found) + "\n")
             begins = arguments["begin"] and bool(found["batches"] or found["drained"]) and not self._task.check_mode
             if begins:

@@ -53,6 +53,12 @@ options:
     description: Whether the record is begun. Otherwise the plan is only shown.
     type: bool
     default: false
+  shown:
+    description:
+      - The batches that were shown before. With O(begin), the plan is shown again where it has others now, such as by a
+        token that was brought meanwhile.
+    type: list
+    elements: raw
 attributes:
   action:
     description: All of it runs on the control node.
