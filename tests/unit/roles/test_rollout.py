@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -35,6 +36,7 @@ def played(folder: Path, files: dict[str, str], **variables: Any) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "ansible", "playbook", "-i", f"{','.join(HOSTS)},", "play.yml"],
         cwd=folder,
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".collections")},
         capture_output=True,
         text=True,
         check=False,
