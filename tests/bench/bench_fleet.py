@@ -33,6 +33,8 @@ MIB_PER_NODE = 1536
 # What an unchanged deploy may cost, in pings of the same nodes. The nodes and their engines share the cores of this
 # machine with Ansible, which more nodes feel more.
 MOST_PINGS = {1: 8.0, 8: 10.0}
+# And as a multiple of one node, what the issue of the fleet asks for: missed on 2 cores, see docs/operations.md.
+MOST_TIMES_ONE = {8: 3.0}
 SLOWEST_SHOWN = 8
 MODELS = [
     {
@@ -123,11 +125,12 @@ def measure(names: Sequence[str], rounds: int, one: Cost | None) -> Cost:
                 spent[task].append(took)
     found = Cost(*map(statistics.median, (deploys, pings, plays)))
     one = one or found
+    times = MOST_TIMES_ONE.get(len(names))
     print(
         f"{len(names)} node(s): deploy {found.deploy:.1f} s = {found.deploy / found.ping:.1f} pings of "
-        f"{found.ping:.2f} s{limit_of(names)}, {found.deploy / one.deploy:.1f} times one node; {tasks} tasks and "
-        f"{commands} commands over SSH per host. A play of {commands} pings: {found.play:.1f} s, "
-        f"{found.play / one.play:.1f} times one node."
+        f"{found.ping:.2f} s{limit_of(names)}, {found.deploy / one.deploy:.1f} times one node"
+        f"{f' (at most {times:g})' if times else ''}; {tasks} tasks and {commands} commands over SSH per host. "
+        f"A play of {commands} pings: {found.play:.1f} s, {found.play / one.play:.1f} times one node."
     )
     shares = sorted(((statistics.median(took), task) for task, took in spent.items()), reverse=True)
     for took, task in shares[:SLOWEST_SHOWN]:
@@ -181,7 +184,11 @@ def main() -> int:
         costs[count] = measure(names[:count], options.rounds, costs.get(1))
     if not options.keep:
         run([*node, "down", "--fleet=bench", "--all"])
-    return int(any(cost.deploy / cost.ping > MOST_PINGS.get(count, math.inf) for count, cost in costs.items()))
+    too_many_pings = any(cost.deploy / cost.ping > MOST_PINGS.get(count, math.inf) for count, cost in costs.items())
+    too_many_times = 1 in costs and any(
+        cost.deploy / costs[1].deploy > MOST_TIMES_ONE.get(count, math.inf) for count, cost in costs.items()
+    )
+    return int(too_many_pings or too_many_times)
 
 
 if __name__ == "__main__":

@@ -106,12 +106,12 @@ def test_the_last_server_is_kept_unless_requests_may_wait(gateway: Gateway, move
         before = running.told()["answered"]
         assert gateway.ask("/health", key=None)[0] == 503
         assert running.told()["answered"] <= before + 2
+        time.sleep(3)
         assert move("undrain", host="node2").code == 0
         report = running.wait_for(before + 4, SECONDS)
         report = running.stop(SECONDS)
     assert (report["failed"], report["cut"]) == (0, 0), report
-    # It waited for as long as the play that gives the server back takes.
-    assert report["slowest_seconds"] > 1
+    assert report["slowest_seconds"] > 2
     assert move("undrain").code == 0
 
 
