@@ -111,7 +111,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import t
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states, instance_fields
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import receipt
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import receipt, receipt_files
 
 
 class States:
@@ -166,7 +166,7 @@ class States:
             found[name] = {
                 "process": process,
                 "written_digest": good_states.digest_of(environment),
-                "proven": receipt.is_of(receipt.read(text_of(Path(receipt.FOLDER / f"{name}.json"))), process),
+                "proven": receipt.is_of(receipt_files.found(name), process),
                 "release": self.release(name, process),
                 "settings": text_of(instance_files.SETTINGS / f"{name}.yaml") or "",
                 "environment": environment or "",
@@ -201,7 +201,7 @@ class States:
         files = instance_files.files_of(name)
         settings = files.get(str(instance_files.SETTINGS / f"{name}.yaml"), "")
         environment = files.get(str(instance_files.SETTINGS / f"{name}.env"), "")
-        told = receipt.read(text_of(Path(receipt.FOLDER / f"{name}.json")))
+        told = receipt_files.found(name)
         told = told if receipt.is_of(told, process) else None
         release = self.release(name, process)
         digest = good_states.digest_of(environment)

@@ -116,7 +116,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, instances, metrics, receipt, status
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
+    client,
+    instances,
+    metrics,
+    receipt,
+    receipt_files,
+    status,
+)
 
 
 def told(written: dict[str, str], process: dict[str, Any] | None, timeout: int) -> dict[str, Any]:
@@ -167,7 +174,7 @@ def main() -> None:
                 systemd.instance_state(properties),
                 process,
                 told(written, process, module.params["timeout"]),
-                receipt.read(text_of(Path(receipt.FOLDER / f"{name}.json"))),
+                receipt_files.found(name),
             )
         )
     module.exit_json(changed=False, instances=found)

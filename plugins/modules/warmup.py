@@ -161,7 +161,6 @@ from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
@@ -307,9 +306,8 @@ class Warmup:
     def known(self) -> dict[str, bool]:
         """Tell whether the process was warmed up before, and whether all that is to be written down is."""
         layout = self.module.params["layout"]
-        old = receipt.read(text_of(receipt_files.path(self.name)))
         return {
-            "warm": receipt.is_of(old, self.process),
+            "warm": receipt.is_of(receipt_files.found(self.name), self.process),
             "recorded": bool(layout) and receipt_files.stands(layout, self.process, self.module.params["tolerance"]),
         }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.credentials import ENCRYPTED, PLAIN
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.written import Writer
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 
@@ -40,7 +41,6 @@ PACKAGED = {
     ),
     "nvidia-dcgm-exporter.service": ("gpufleet.conf", ("/etc/dcgm-exporter/gpufleet.csv",)),
 }
-OURS = "# Written by Ansible (gpufleet.vllm."
 
 # Runs a program; returns its status, output and errors.
 Run = Callable[[Sequence[str]], tuple[int, str, str]]
@@ -193,7 +193,7 @@ def instances_of(run: Run, root: Path) -> list[str]:
 def is_ours(file: Path) -> bool:
     """Tell whether a file that says who wrote it was written by this collection; one of data says nothing."""
     text = text_of(file) or ""
-    return text.startswith(OURS) or file.suffix not in (".cfg", ".conf")
+    return text.startswith(good_states.OURS) or file.suffix not in (".cfg", ".conf")
 
 
 def owned_user(name: str) -> bool:

@@ -20,7 +20,14 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import credent
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.listeners import listeners
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, metrics, receipt, requests, status
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
+    client,
+    metrics,
+    receipt,
+    receipt_files,
+    requests,
+    status,
+)
 
 SETTINGS = Path("/etc/vllm")
 LINKS = Path("/opt/vllm/instances")
@@ -137,7 +144,7 @@ def _instance(
     written = settings(text or "")
     env = environment(text_of(SETTINGS / f"{name}.env") or "")
     process = systemd.process_of(unit)
-    receipt_text = text_of(Path(receipt.FOLDER / f"{name}.json"))
+    receipt_text = text_of(receipt_files.path(name))
     link = LINKS / name
     port = int(written.get("port") or status.DEFAULT_PORT)
     return {

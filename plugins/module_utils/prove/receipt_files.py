@@ -19,13 +19,18 @@ def path(name: str) -> Path:
     return Path(receipt.FOLDER / f"{name}.json")
 
 
+def found(name: str) -> dict[str, Any] | None:
+    """Return the receipt of an instance; None where there is none that can be read."""
+    return receipt.read(text_of(path(name)))
+
+
 def checks(name: str) -> dict[str, Any]:
     """Return what other roles measured of an instance."""
     try:
-        found = json.loads(text_of(Path(receipt.CHECKS / f"{name}.json")) or "null")
+        measured = json.loads(text_of(Path(receipt.CHECKS / f"{name}.json")) or "null")
     except ValueError:
-        found = None
-    return {"nccl": found} if found is not None else {}
+        measured = None
+    return {"nccl": measured} if measured is not None else {}
 
 
 def kept(name: str, written: Mapping[str, Any] | None) -> bool:
@@ -37,7 +42,7 @@ def kept(name: str, written: Mapping[str, Any] | None) -> bool:
 def stands(layout: Mapping[str, Any], process: Mapping[str, Any] | None, tolerance: float) -> bool:
     """Tell whether nothing is left to write or to say, as the receipt of this process has all that is known of it."""
     name = str(layout["name"])
-    old = receipt.read(text_of(path(name)))
+    old = found(name)
     if old is None or not receipt.is_of(old, process):
         return False
     new = receipt.build(layout, receipt.measured_of(old), checks(name), tolerance, "")

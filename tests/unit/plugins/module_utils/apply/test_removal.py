@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import removal
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.written import Writer
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 
 FILES = """
@@ -135,7 +136,7 @@ def make_ours(host: Host) -> None:
     host.make(f"{GATEWAY} {EXPORTER} etc/haproxy/errors/503.http etc/dcgm-exporter/default-counters.csv")
     for name in f"{GATEWAY} {EXPORTER}".split():
         if name.endswith((".cfg", ".conf")):
-            (host.root / name).write_text(f"{removal.OURS}gateway); changes made here are lost.\n")
+            (host.root / name).write_text(f"{good_states.OURS}gateway); changes made here are lost.\n")
 
 
 def test_a_gateway_and_an_exporter(host: Host) -> None:

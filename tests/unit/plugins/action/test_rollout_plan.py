@@ -1,0 +1,46 @@
+"""When the plan of a roll-out is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible.plugins.action import ActionBase
+from ansible_collections.gpufleet.vllm.plugins.action import rollout_plan as action
+
+CHANGE: dict[str, Any] = {"what": "the unit, the files of the model or the token", "from": None, "to": None}
+
+
+def planned(path: Path, monkeypatch: pytest.MonkeyPatch, state: str, **more: Any) -> tuple[dict[str, Any], str]:
+    """Run the action for one host, whose instance is in a state; returns its result, and what was shown."""
+    lines: list[str] = []
+    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
+    monkeypatch.setattr(action.display, "display", lines.append)
+    arguments = {name: spec.get("default") for name, spec in action.ARGUMENT_SPEC.items()}
+    arguments.update({"hosts": ["a"], "record": str(path / "record.json"), **more})
+    monkeypatch.setattr(ActionBase, "validate_argument_spec", lambda *_, **__: (None, arguments))
+    one = {"name": "chat", "state": state, "begun": False, "nodes": [], "changes": [CHANGE]}
+    made = action.ActionModule.__new__(action.ActionModule)
+    made._task = SimpleNamespace(args=arguments, check_mode=False)
+    hosts = {"a": {"serve_compared": {"results": [{"comparison": one}]}}}
+    return made.run(None, {"hostvars": hosts}), "\n".join(lines)
+
+
+def test_a_plan_that_has_others_after_the_preparation_is_shown_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, shown = planned(tmp_path, monkeypatch, "same")
+    assert "Nothing changes: 1 instances are as they should be." in shown
+    after, shown = planned(tmp_path, monkeypatch, "change", begin=True, shown=before["batches"])
+    assert (before["batches"], after["batches"]) == ([], [["a"]])
+    assert CHANGE["what"] in shown
+
+
+def test_a_plan_that_stays_is_shown_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, shown = planned(tmp_path, monkeypatch, "change")
+    assert CHANGE["what"] in shown
+    after, shown = planned(tmp_path, monkeypatch, "change", begin=True, shown=before["batches"])
+    assert after["changed"]
+    assert shown == f"The record of this rollout is {tmp_path / 'record.json'}."
