@@ -156,7 +156,8 @@ def run(
     one: Wanted, layout: Mapping[str, Any], python: str, work: Path, seconds: float, tokens: int
 ) -> tuple[str, float, list[str]]:
     """Start the engine; returns how it ended (ok, failed, timeout), the seconds, and its log."""
-    folder = work / one.name
+    # Two that differ in a field run side by side, on other GPUs.
+    folder = work / "-".join([one.name, *map(str, layout["devices"])])
     folder.mkdir(parents=True, exist_ok=True)
     # the code that a repository brings is not here, and vLLM has classes of its own
     config = {name: value for name, value in one.config.items() if name != "auto_map"}

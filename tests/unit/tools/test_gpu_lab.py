@@ -144,9 +144,14 @@ def python(tmp_path: Path) -> Path:
 
 def test_engines_share_the_gpus_and_one_that_hangs_is_ended(configs: Path, python: Path, tmp_path: Path) -> None:
     asked = engines.wanted(configs, ["lab/llama:2", "lab/llama:1", "lab/llama:1,max_model_len=8192", "lab/llama:4"])
-    found = list(lab(tmp_path, python, seconds=6.0).all(asked))
+    found = list(lab(tmp_path, python, seconds=2.0).all(asked))
     assert [one["outcome"] for one in found] == ["timeout", "ok", "ok", "not run"]
     assert found[0]["reported"]["kv_cache_tokens"] == 1000
+    assert sorted(path.parent.name for path in tmp_path.glob("*/log")) == [
+        "llama-tp1-0",
+        "llama-tp1-1",
+        "llama-tp2-0-1",
+    ]
     assert "this machine has 2 GPUs" in found[3]["reason"]
     assert not engines._RUNNING
 
