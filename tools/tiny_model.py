@@ -214,12 +214,12 @@ def weights(shape: Shape) -> bytes:
     return struct.pack("<Q", len(text)) + text + bytes(data)
 
 
-def files(shape: Shape) -> dict[str, bytes]:
-    """Every file of the model by name. Raises ValueError for an impossible shape."""
+def documents(shape: Shape) -> dict[str, bytes]:
+    """Every file of the model but its weights, by name. Raises ValueError for an impossible shape."""
     check(shape)
     ids = token_ids(shape)
     special = {"bos_token": "<|begin|>", "eos_token": "<|end|>", "pad_token": "<|end|>"}
-    documents: dict[str, object] = {
+    found: dict[str, object] = {
         "config.json": config(shape),
         "generation_config.json": {
             "bos_token_id": ids["<|begin|>"],
@@ -236,8 +236,12 @@ def files(shape: Shape) -> dict[str, bytes]:
         },
         "special_tokens_map.json": special,
     }
-    texts = {name: (json.dumps(document, indent=2) + "\n").encode() for name, document in documents.items()}
-    return {**texts, "model.safetensors": weights(shape)}
+    return {name: (json.dumps(document, indent=2) + "\n").encode() for name, document in found.items()}
+
+
+def files(shape: Shape) -> dict[str, bytes]:
+    """Every file of the model by name. Raises ValueError for an impossible shape."""
+    return {**documents(shape), "model.safetensors": weights(shape)}
 
 
 def write(folder: Path, shape: Shape) -> bool:

@@ -76,12 +76,18 @@ class Machine:
     bridge: str
     suite: str
     binds: tuple[Bind, ...]
+    # systemd-nspawn and folders of its libraries, where this machine has none of its own.
+    program: str = "systemd-nspawn"
+    libraries: tuple[str, ...] = ()
 
 
 def nspawn_argv(machine: Machine, systemd: bool) -> list[str]:
-    """The nspawn command line; `systemd` is whether this machine is run by systemd."""
+    """The nspawn command line; `systemd` is whether this machine is run by systemd.
+
+    Without a bridge the node shares this machine's network.
+    """
     return [
-        "systemd-nspawn",
+        machine.program,
         "--quiet",
         f"--machine={machine.machine}",
         f"--directory={machine.root}",
@@ -91,7 +97,7 @@ def nspawn_argv(machine: Machine, systemd: bool) -> list[str]:
         "--register=no",
         # With systemd, nspawn asks for a scope of its own for the node.
         *([] if systemd else ["--keep-unit"]),
-        f"--network-bridge={machine.bridge}",
+        *([f"--network-bridge={machine.bridge}"] if machine.bridge else []),
         "--resolv-conf=off",
         "--timezone=off",
         "--console=pipe",
@@ -151,6 +157,8 @@ def boot(machine: Machine) -> subprocess.Popen[bytes]:
     if machine.suite != "bookworm":
         # From Debian 13 on, systemd boots only with the unified hierarchy.
         environment["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "1"
+    if machine.libraries:
+        environment["LD_LIBRARY_PATH"] = ":".join(machine.libraries)
     with machine.log.open("wb") as log:
         return subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -203,7 +211,8 @@ def _signal(name: str, number: signal.Signals, starters_only: bool = False) -> N
                 os.close(handle)
 
 
-def _members(name: str) -> list[int]:
+def members(name: str) -> list[int]:
+    """The processes of a node, as this machine numbers them."""
     return [pid for pid in _pids() if _is_member(pid, name)]
 
 
@@ -211,7 +220,7 @@ def _wait_gone(name: str, seconds: float) -> bool:
     """Wait until no process of the machine is left; whether that came true."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if not _members(name):
+        if not members(name):
             return True
         time.sleep(0.1)
     return False
@@ -230,7 +239,7 @@ def stop(machine: Machine) -> None:
         _wait_gone(name, _POWEROFF_S)
     _signal(name, signal.SIGKILL)
     if not _wait_gone(name, _KILL_S):
-        pids = " ".join(map(str, _members(name)))
+        pids = " ".join(map(str, members(name)))
         raise NodeError(f"Processes of node {machine.hostname} survive SIGKILL: {pids}.")
     _remove_control_groups(name)
 
