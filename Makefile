@@ -1,13 +1,14 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser prometheus molecule long fleet test \
-	accuracy bench gpu-lab bench-fleet sizing troubleshooting dashboard build clean
+	accuracy bench gpu-lab gpu-node gpu-node-lab bench-fleet sizing troubleshooting dashboard build clean
 
 PYTHON ?= python3
 MODEL ?=
 INVENTORY ?=
 LAB_PYTHON ?= $(PYTHON)
 LAB_ARGS ?=
+NODE_ARGS ?= up
 # Left out of `make test`: each takes many minutes.
 LONG := bundle doctor engine gateway hosts monitoring
 SCENARIOS ?= $(filter-out $(LONG) rollout,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
@@ -77,6 +78,12 @@ bench: venv ## Time that reading a 16-GPU host and planning 1,000 hosts take
 # Not venv: on a GPU machine it is the Python that has torch, and perhaps no network.
 gpu-lab: ## On a GPU machine: facts, links, predicted against actual (LAB_PYTHON=Python with torch, LAB_ARGS=options)
 	$(LAB_PYTHON) tools/gpu_lab.py $(LAB_ARGS)
+
+gpu-node: ## On a GPU machine: a systemd node of its own root (NODE_ARGS="up --packages DIR", run, down; needs root)
+	@$(LAB_PYTHON) tools/gpu_node.py $(NODE_ARGS)
+
+gpu-node-lab: ## Deploy to such a node: plan, deploy, kill, settings, two, doctor (LAB_ARGS="--wheels DIR"; needs root)
+	$(LAB_PYTHON) tools/gpu_node_lab.py $(LAB_ARGS)
 
 bench-fleet: venv ## What an unchanged deploy costs on 1, 4 and 8 nodes (NODES="1 4"; needs root, 12 GiB, 32 GiB of disk)
 	python tests/bench/bench_fleet.py --nodes $(or $(NODES),1 4 8)

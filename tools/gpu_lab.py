@@ -31,7 +31,7 @@ sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / ".collections")]
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError  # noqa: E402
 
-from tools.lab import engines, links, machine  # noqa: E402
+from tools.lab import engines, links, machine, node_load  # noqa: E402
 
 # Small enough to start in a minute; the second number is how many GPUs.
 ENGINES = (
@@ -55,7 +55,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1500, help="limit for all of it")
     parser.add_argument("--check-seconds", type=int, default=90, help="limit for one all-reduce")
     parser.add_argument("--ranks", type=int, default=2, help="ranks of the all-reduce where there is no GPU")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens that each request makes")
+    parser.add_argument("--points", default="1x128x64,32x128x64", help="REQUESTSxPROMPTxANSWER,... in tokens")
     return parser.parse_args()
 
 
@@ -155,7 +155,7 @@ class Run:
             work=self.work,
             seconds=options.engine_seconds,
             deadline=self.begin + options.seconds,
-            tokens=options.tokens,
+            points=node_load.points(options.points),
             show=show,
         )
         self.found["vllm"] = lab.version

@@ -1,22 +1,22 @@
 """Start one engine of vLLM with random weights, let it answer, and say what it became.
 
 Runs with the Python that has vLLM, and needs nothing else of this checkout. ``job.json`` has ``arguments`` (of ``vllm
-serve``, as words) and ``tokens`` (how many each request makes). What vLLM prints goes on as it is; the lines of this
-program begin with :data:`MARK` and are JSON.
+serve``, as words) and ``points``: requests at once, the tokens of each prompt, and those that each answer makes. What
+vLLM prints goes on as it is; the lines of this program begin with :data:`MARK` and are JSON.
 """
 
 from __future__ import annotations
 
 import json
+import random
 import statistics
 import sys
 import time
 from typing import Any
 
 MARK = "GPU-LAB "
-PROMPT_TOKENS = 128
-# One alone, as the estimate has it, and some at once.
-BATCHES = (1, 32)
+# Every vocabulary has more.
+TOKENS = range(10, 20000)
 
 
 def say(event: str, **more: Any) -> None:
@@ -56,25 +56,33 @@ def sizes(engine: Any) -> dict[str, Any]:
     }
 
 
-def generate(engine: Any, batch: int, tokens: int) -> dict[str, Any]:
-    """Let requests of random tokens run together; times are in milliseconds, a step makes a token of each."""
+def generate(engine: Any, batch: int, prompt_tokens: int, tokens: int, seed: str) -> dict[str, Any]:
+    """Let requests of random tokens run together; a step makes a token of each.
+
+    Another seed is other prompts, which no cache has seen.
+    """
     from vllm import SamplingParams
 
     parameters = SamplingParams(max_tokens=tokens, temperature=0.0, ignore_eos=True, detokenize=False)
+    source = random.Random(seed)  # noqa: S311
+    prompts = [source.choices(TOKENS, k=prompt_tokens) for _ in range(batch)]
     begin = time.perf_counter()
-    for number in range(batch):
-        prompt = {"prompt_token_ids": [(number * 7919 + place * 31) % 1000 + 10 for place in range(PROMPT_TOKENS)]}
-        engine.add_request(f"{batch}-{number}-{time.time_ns()}", prompt, parameters)
+    for number, prompt in enumerate(prompts):
+        engine.add_request(f"{seed}-{number}", {"prompt_token_ids": prompt}, parameters)
     times, made = [], 0
     while engine.has_unfinished_requests():
         outputs = engine.step()
         if outputs:
             times.append(time.perf_counter())
         made += sum(len(one.outputs[0].token_ids) for one in outputs if one.finished)
+    seconds = time.perf_counter() - begin
     gaps = [after - before for before, after in zip(times, times[1:])]
     return {
         "batch": batch,
+        "prompt": prompt_tokens,
+        "answer": tokens,
         "tokens": made,
+        "tokens_per_second": round(made / seconds, 1),
         "first_token_ms": round((times[0] - begin) * 1000, 2) if times else None,
         "step_ms": round(statistics.median(gaps) * 1000, 3) if gaps else None,
     }
@@ -90,9 +98,9 @@ def main() -> int:
     say("imported", vllm=vllm.__version__, seconds=round(time.monotonic() - begin, 1))
     engine = engine_of(job["arguments"])
     say("started", seconds=round(time.monotonic() - begin, 1), sizes=sizes(engine))
-    for batch in BATCHES:
-        generate(engine, batch, 4)
-        say("answered", **generate(engine, batch, job["tokens"]))
+    for number, (batch, prompt, answer) in enumerate(job["points"]):
+        generate(engine, batch, prompt, 4, f"first-{number}")
+        say("answered", **generate(engine, batch, prompt, answer, f"then-{number}"))
     return 0
 
 

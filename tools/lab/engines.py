@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import queue
@@ -11,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import engine_report, receipt
 
 from tools.lab.engine_child import MARK
+from tools.lab.node_load import Point
 
 CHILD = Path(__file__).with_name("engine_child.py")
 HOST = "localhost"
@@ -153,17 +155,21 @@ def stop() -> None:
 
 
 def run(
-    one: Wanted, layout: Mapping[str, Any], python: str, work: Path, seconds: float, tokens: int
+    one: Wanted, layout: Mapping[str, Any], python: str, work: Path, seconds: float, points: Sequence[Point]
 ) -> tuple[str, float, list[str]]:
     """Start the engine; returns how it ended (ok, failed, timeout), the seconds, and its log."""
-    # Two that differ in a field run side by side, on other GPUs.
-    folder = work / "-".join([one.name, *map(str, layout["devices"])])
+    # Of one model several run, with other fields and on other GPUs.
+    digest = hashlib.sha256(json.dumps(one.fields, sort_keys=True).encode()).hexdigest()[:6]
+    folder = work / "-".join([one.name, *map(str, layout["devices"]), *([digest] if one.fields else [])])
     folder.mkdir(parents=True, exist_ok=True)
     # the code that a repository brings is not here, and vLLM has classes of its own
     config = {name: value for name, value in one.config.items() if name != "auto_map"}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     no_multicast = forbids_multicast(os.environ)
-    job = {"arguments": words_of(arguments_of(layout, folder, no_multicast)), "tokens": tokens}
+    job = {
+        "arguments": words_of(arguments_of(layout, folder, no_multicast)),
+        "points": [astuple(point) for point in points],
+    }
     (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
     begin = time.monotonic()
     with (
@@ -295,7 +301,7 @@ class Lab:
     # of one engine, and the monotonic time after which none is begun
     seconds: float
     deadline: float
-    tokens: int
+    points: Sequence[Point]
     show: Callable[[Sequence[str]], None]
 
     def one(self, what: Wanted, devices: Sequence[int]) -> dict[str, Any]:
@@ -310,7 +316,7 @@ class Lab:
         left = min(self.seconds, self.deadline - time.monotonic())
         if left < self.seconds / 4:
             return {**head, "outcome": "not run", "reason": "no time was left", "predicted": receipt.predicted(layout)}
-        return judged(what, layout, *run(what, layout, self.python, self.work, left, self.tokens))
+        return judged(what, layout, *run(what, layout, self.python, self.work, left, self.points))
 
     def groups(self, ranks: int) -> list[list[int]]:
         """Disjoint groups of GPUs; one without any on the processor."""
@@ -373,8 +379,9 @@ def table(result: Mapping[str, Any]) -> list[str]:
     decode = ((result.get("predicted") or {}).get("estimate") or {}).get("decode_ms")
     for one in result.get("answered") or ():
         lines.append(
-            f"  {one['batch']:>3} at once: {one['tokens']} tokens, first after {one['first_token_ms']} ms, "
-            f"{one['step_ms']} ms a step" + (f" (predicted {decode})" if one["batch"] == 1 and decode else "")
+            f"  {one['batch']:>3} at once, {one['prompt']} in, {one['answer']} out: "
+            f"{one['tokens_per_second']} tokens/s, first after {one['first_token_ms']} ms, {one['step_ms']} ms a step"
+            + (f" (predicted {decode})" if one["batch"] == 1 and decode else "")
         )
     return lines + [f"  | {line[:220]}" for line in result.get("tail") or ()]
 

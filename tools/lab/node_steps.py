@@ -82,7 +82,7 @@ def recap(output: str) -> dict[str, int]:
 def message(output: str) -> str:
     """What the failed task said, as far as one line of a table holds it."""
     found = re.search(r"^\s*msg: (?:[|>]-?\n)?(.+?)(?=\n\s*\w+:|\n\n|\Z)", output[output.find("fatal:") :], re.M | re.S)
-    return " ".join(found.group(1).split())[:300] if "fatal:" in output and found else ""
+    return " ".join(found.group(1).split()).strip("'\"")[:300] if "fatal:" in output and found else ""
 
 
 def judged(step: Step, status: int, recapped: Mapping[str, int]) -> str:

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.facts import facts_from_profile
 
-from tools.lab import engines, links, machine
+from tools.lab import engine_child, engines, links, machine
+from tools.lab.node_load import Point
 
 TWO_H200 = facts_from_profile({"name": "H200", "count": 2})
 CONFIG = {
@@ -89,7 +92,8 @@ GPU-LAB {"event": "imported", "vllm": "0.25.1", "seconds": 12.0}
 (EngineCore pid=1) INFO 11-24 10:00:09 [kv_cache_utils.py:1] GPU KV cache size: 919,824 tokens
 (EngineCore pid=1) INFO 11-24 10:00:09 [kv_cache_utils.py:1] Maximum concurrency for 131,072 tokens per request: 7.02x
 GPU-LAB {"event": "started", "seconds": 60.1, "sizes": {"max_model_len": 131072, "max_num_seqs": 1024}}
-GPU-LAB {"event": "answered", "batch": 1, "tokens": 64, "first_token_ms": 9.0, "step_ms": 5.3}
+GPU-LAB {"event": "answered", "batch": 1, "prompt": 128, "answer": 64, "tokens": 64, \
+"tokens_per_second": 170.1, "first_token_ms": 9.0, "step_ms": 5.3}
 GPU-LAB {"event": "cut
 """.strip().splitlines()
 
@@ -119,8 +123,8 @@ def test_an_engine_that_dies_keeps_its_last_words(configs: Path) -> None:
 
 
 def lab(tmp_path: Path, python: Path, **more: Any) -> engines.Lab:
-    settings: dict[str, Any] = {"seconds": 20.0, "deadline": 1e12, "tokens": 4, "show": lambda lines: None, **more}
-    return engines.Lab(TWO_H200, [0, 1], str(python), "0.25.1", tmp_path, **settings)
+    settings: dict[str, Any] = {"seconds": 20.0, "deadline": 1e12, "points": [Point(1, 8, 4)], **more}
+    return engines.Lab(TWO_H200, [0, 1], str(python), "0.25.1", tmp_path, show=lambda _lines: None, **settings)
 
 
 @pytest.fixture
@@ -147,7 +151,8 @@ def test_engines_share_the_gpus_and_one_that_hangs_is_ended(configs: Path, pytho
     found = list(lab(tmp_path, python, seconds=2.0).all(asked))
     assert [one["outcome"] for one in found] == ["timeout", "ok", "ok", "not run"]
     assert found[0]["reported"]["kv_cache_tokens"] == 1000
-    assert sorted(path.parent.name for path in tmp_path.glob("*/log")) == [
+    # which of two takes which GPU is chance, and one of them has a field
+    assert sorted(re.sub("-[0-9a-f]{6}$", "", path.parent.name) for path in tmp_path.glob("*/log")) == [
         "llama-tp1-0",
         "llama-tp1-1",
         "llama-tp2-0-1",
@@ -210,3 +215,46 @@ def test_what_the_tables_say_without_p2p() -> None:
     found, expected = links.without_p2p(TWO_H200), 300
     assert found
     assert 5 < found < expected
+
+
+def test_engines_of_one_model_keep_their_logs_apart(configs: Path, python: Path, tmp_path: Path) -> None:
+    asked = engines.wanted(configs, ["lab/llama", "lab/llama:1,max_model_len=8192", "lab/llama:1,max_model_len=4096"])
+    one_gpu = lab(tmp_path, python)
+    one_gpu.devices = [0]
+    assert [one["outcome"] for one in one_gpu.all(asked)] == ["ok"] * 3
+    assert len(list(tmp_path.glob("*/log"))) == 3
+
+
+class StandIn:
+    """An engine that makes a token of each request in a step."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, list[int]] = {}
+        self.waiting: dict[str, int] = {}
+
+    def add_request(self, name: str, prompt: dict[str, list[int]], _parameters: object) -> None:
+        self.asked[name] = prompt["prompt_token_ids"]
+        self.waiting[name] = 3
+
+    def has_unfinished_requests(self) -> bool:
+        return bool(self.waiting)
+
+    def step(self) -> list[Any]:
+        self.waiting = {name: left - 1 for name, left in self.waiting.items()}
+        ended = [name for name, left in self.waiting.items() if not left]
+        self.waiting = {name: left for name, left in self.waiting.items() if left}
+        output = SimpleNamespace(outputs=[SimpleNamespace(token_ids=[1, 2, 3])])
+        return [SimpleNamespace(finished=True, outputs=output.outputs) for _name in ended] or [
+            SimpleNamespace(finished=False, outputs=[])
+        ]
+
+
+def test_no_prompt_of_an_engine_is_sent_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(SamplingParams=dict))
+    engine = StandIn()
+    engine_child.generate(engine, 4, 16, 3, "first-0")
+    found = engine_child.generate(engine, 4, 16, 3, "then-0")
+    assert (found["batch"], found["prompt"], found["answer"], found["tokens"]) == (4, 16, 3, 12)
+    assert found["tokens_per_second"] > 0
+    assert len({tuple(prompt) for prompt in engine.asked.values()}) == 8
+    assert {len(prompt) for prompt in engine.asked.values()} == {16}
