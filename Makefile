@@ -1,7 +1,7 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser prometheus molecule long fleet test \
-	accuracy bench gpu-lab gpu-node gpu-node-lab bench-fleet sizing troubleshooting dashboard build clean
+	accuracy regret bench gpu-lab gpu-node gpu-node-lab bench-fleet sizing troubleshooting dashboard build clean
 
 PYTHON ?= python3
 MODEL ?=
@@ -70,6 +70,9 @@ test: lint docs-lint unit browser parser prometheus molecule ## All of the above
 
 accuracy: venv ## How far predictions are off from what real vLLM runs reported (TRUTH=FILE CONFIGS=DIR)
 	python tests/accuracy/score.py $(if $(TRUTH),--truth '$(TRUTH)') $(if $(CONFIGS),--configs '$(CONFIGS)')
+
+regret: venv ## How good the choice among measured layouts is, and how far speeds are off (TRUTH=FILE CONFIGS=DIR)
+	python tests/accuracy/regret.py $(if $(TRUTH),--truth '$(TRUTH)') $(if $(CONFIGS),--configs '$(CONFIGS)')
 
 bench: venv ## Time that reading a 16-GPU host and planning 1,000 hosts take
 	python tests/bench/bench_observe.py

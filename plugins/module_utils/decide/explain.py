@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, kv_cache, memory
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, kv_cache, memory, speed
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import FEWER_SEQUENCES, LOAD_TOKENS, Option
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit
@@ -319,4 +319,5 @@ def estimate_of(option: Option) -> dict[str, Any] | None:
         "prefill_ms_per_1k": round(estimate.prefill_ms_per_1k, 2),
         "parts": {key: round(value, 3) for key, value in estimate.parts.items()},
         "label": "estimate",
+        **speed.reported(estimate),
     }

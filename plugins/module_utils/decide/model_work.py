@@ -19,6 +19,8 @@ Model = Mapping[str, Any]
 EXPERTS = frozenset(("expert_gate_up", "expert_down"))
 # Looked up by row, or used only when an image comes: not read for every token.
 NOT_READ = frozenset(("embedding", "position_embedding", "vision", "projector", "mtp"))
+# Makes logits, only for the last token of what a sequence has in a step; a tied embedding serves for it.
+HEAD = frozenset(("lm_head", "embedding"))
 # Tokens that a sparse-attention indexer picks (index_topk of DeepSeek-V3.2's config.json)
 SPARSE_TOKENS = 2048
 
@@ -27,8 +29,8 @@ SPARSE_TOKENS = 2048
 class Work:
     """Weights of one rank, over all stages: bytes read for every token, and the routed experts held.
 
-    ``parameters`` and ``expert_parameters`` are those that take part in matrix multiplications. ``bits`` is the mean
-    width of a weight, ``complete`` says that the kinds of all weights were known.
+    ``parameters`` and ``expert_parameters`` are those that take part in matrix multiplications, ``head_parameters`` of
+    them only for tokens that are followed by a new one. ``complete`` says that the kinds of all weights were known.
     """
 
     read_bytes: float
@@ -36,12 +38,17 @@ class Work:
     parameters: float
     expert_parameters: float
     complete: bool = True
+    head_parameters: float = 0.0
 
     @property
     def bits(self) -> float:
-        """Bits of a weight, scales included; 16 where nothing is known."""
-        count = self.parameters + self.expert_parameters
-        return 8 * (self.read_bytes + self.expert_bytes) / count if count else 16.0
+        """Bits of a weight but for the experts', scales included; 16 where nothing is known."""
+        return 8 * self.read_bytes / self.parameters if self.parameters else 16.0
+
+    @property
+    def expert_bits(self) -> float:
+        """Bits of a weight of the experts, scales included."""
+        return 8 * self.expert_bytes / self.expert_parameters if self.expert_parameters else 16.0
 
 
 def work(model: Model, sizes: Sizes, weight_bytes_per_gpu: float | None = None) -> Work | None:
@@ -54,7 +61,7 @@ def work(model: Model, sizes: Sizes, weight_bytes_per_gpu: float | None = None) 
         stages, whole = sizes.pipeline_parallel_size, model.get("weight_bytes")
         held = whole / sizes.tensor_parallel_size if whole else (weight_bytes_per_gpu or 0) * stages
         return Work(held, 0.0, held / 2, 0.0, complete=False) if held else None
-    read = experts = parameters = expert_parameters = 0.0
+    read = experts = parameters = expert_parameters = head = 0.0
     tied = bool(model.get("tie_word_embeddings"))
     for tensor in tensors:
         kind = tensor["kind"]
@@ -66,7 +73,8 @@ def work(model: Model, sizes: Sizes, weight_bytes_per_gpu: float | None = None) 
         elif kind not in NOT_READ or (kind == "embedding" and tied):
             read += tensor["bytes"] * share
             parameters += count
-    return Work(read, experts, parameters, expert_parameters)
+            head += count if kind in HEAD else 0.0
+    return Work(read, experts, parameters, expert_parameters, head_parameters=head)
 
 
 def _whole(model: Model, sizes: Sizes) -> float:
@@ -90,6 +98,16 @@ def touched(model: Model, sizes: Sizes, tokens: float) -> float:
     held = math.ceil(experts / ranks)
     mean = share * held
     return min(1.0, (mean + math.sqrt(2 * mean * (1 - share) * math.log(ranks))) / held)
+
+
+def expert_width(model: Model, sizes: Sizes) -> float | None:
+    """Columns of an expert on one rank: all of them where experts are whole; None where the model does not say it."""
+    width = model.get("moe_intermediate_size")
+    if not width:
+        return None
+    return float(
+        width if sizes.enable_expert_parallel else width / (sizes.tensor_parallel_size * sizes.data_parallel_size)
+    )
 
 
 def expert_share(model: Model) -> float:
@@ -154,6 +172,14 @@ def attention_operations(model: Model, sizes: Sizes, context_tokens: float) -> f
         heads = int(entry.get("num_heads") or model.get("num_attention_heads") or 0)
         size = int(entry.get("head_dim") or (entry.get("qk_nope_head_dim") or 0) + (entry.get("qk_rope_head_dim") or 0))
         limit = entry.get("window") or entry.get("chunk")
+        if entry.get("type") == "mla":
+            # a prompt's keys and values are made from the latents
+            size = (
+                (entry.get("qk_nope_head_dim") or model.get("qk_nope_head_dim") or 0)
+                + (entry.get("qk_rope_head_dim") or 0)
+                + (model.get("v_head_dim") or 0)
+            ) // 2 or size
+            limit = SPARSE_TOKENS if entry.get("index_head_dim") else None
         seen = min(context_tokens, limit) if limit else context_tokens
         if entry.get("type") not in kv_cache.RECURRENT:
             # two products, two operations for each multiplication

@@ -12,26 +12,30 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import model_work
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import model_work, serving
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.collectives import Link, Wire, link_of
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.gpu_speed import GpuSpeed, speeds_of
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.gpu_speed import speeds_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Account
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.model_work import Work
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.placement import Group
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.serving import Limits
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.speed_constants import value
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import GpuProfile
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.speed_constants import FAMILIES
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.step import Step
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.workload import Workload
 
 LABEL = "estimate"
+# What an estimate rests on, the best first
+MEASURED_HERE, MEASURED, DATASHEET = "measured here", "measured by others", "datasheet"
+# Four of five measurements lie within this factor of an estimate, up or down: `make regret` for GPUs like those of
+# public measurements (pages left out of the fit), a guess for all others.
+INTERVAL = {MEASURED_HERE: 1.25, MEASURED: 1.4, DATASHEET: 2.0}
+# The 95th percentile of the time between tokens over its mean, where answers share steps with prompts
+TPOT_P95 = 1.25
 BYTES_PER_GIB = 1024**3
 # A wider tensor parallel group has to shorten a token by this much.
 GAIN = 0.10
-# Activations go between ranks in 16 bits, whatever the weights are.
-ACTIVATION_BYTES = 2
 # Prompt tokens for which the time of reading is given.
 PROMPT_TOKENS = 1000
-# From here on the tensor cores know FP8 (platforms/cuda.py:586-588 of vLLM 0.33.0)
-FP8_CAPABILITY = 8.9
 
 
 @dataclass(frozen=True)
@@ -51,25 +55,13 @@ class Estimate:
     parts: dict[str, float]
     notes: tuple[str, ...] = ()
     label: str = LABEL
-
-
-@dataclass(frozen=True)
-class _Engine:
-    """One engine on known hardware."""
-
-    model: Mapping[str, Any]
-    sizes: Sizes
-    work: Work
-    profile: GpuProfile
-    speed: GpuSpeed
-    wire: Wire
-    stage_wire: Wire
-    enforce_eager: bool
+    source: str = DATASHEET
+    measured: float | None = None
 
     @property
-    def experts_everywhere(self) -> int:
-        """Ranks over which the experts are spread (fused_moe/config.py:1116-1245 of vLLM 0.33.0)."""
-        return self.sizes.tensor_parallel_size * self.sizes.data_parallel_size
+    def factor(self) -> float:
+        """Four of five measurements lie within this factor, up or down."""
+        return INTERVAL[self.source]
 
 
 def estimate(
@@ -86,6 +78,9 @@ def estimate(
     kv_bytes_per_token_per_gpu: float | None = None,
     stage_link: Link | Group | str | None = None,
     enforce_eager: bool = False,
+    async_scheduling: bool = True,
+    release: tuple[int, ...] | None = None,
+    measured: float | None = None,
 ) -> Estimate | None:
     """Estimate the speed of an engine of ``sizes``; None where the GPU, the layers or the weights are not known.
 
@@ -95,6 +90,125 @@ def estimate(
     ``model``, else from ``weight_bytes_per_gpu`` or ``account``. ``kv_bytes_per_token_per_gpu``, where given, replaces
     what follows from the model's layers; it is that of one rank with its stage's layers.
     """
+    step = step_of(
+        model,
+        sizes,
+        gpu_name,
+        link,
+        account=account,
+        kv_bytes=kv_bytes,
+        weight_bytes_per_gpu=weight_bytes_per_gpu,
+        stage_link=stage_link,
+        enforce_eager=enforce_eager,
+        async_scheduling=async_scheduling,
+        release=release,
+    )
+    if step is None:
+        return None
+    kv_read = step.kv_read(context_tokens)
+    if kv_bytes_per_token_per_gpu is not None:
+        kv_read = kv_bytes_per_token_per_gpu * context_tokens * sizes.pipeline_parallel_size
+    parts = {name: part / (measured or 1.0) for name, part in _decode(step, max(1, batch), kv_read).items()}
+    decode_ms = sum(parts.values())
+    return Estimate(
+        decode_ms=decode_ms,
+        decode_tokens_per_second=1000 / decode_ms,
+        throughput_tokens_per_second=1000 * max(1, batch) / decode_ms,
+        prefill_ms_per_1k=_prefill_ms(step, context_tokens) / (measured or 1.0),
+        parts=parts,
+        notes=_notes(step),
+        source=source_of(step, measured),
+        measured=measured,
+    )
+
+
+def reported(found: Estimate) -> dict[str, Any]:
+    """What an estimate rests on, as a report says it.
+
+    Four of five measurements lie within ``factor``, up or down. ``measured`` is the correction that receipts made.
+    """
+    return {"source": found.source, "factor": found.factor, "measured": found.measured}
+
+
+@dataclass(frozen=True)
+class Served:
+    """How an engine serves a workload. Rates are those of the whole engine, with all its data parallel ranks.
+
+    ``tokens_per_second`` counts prompts and answers. ``low`` and ``high`` bound it in four of five cases, ``source``
+    says what the estimate rests on. ``concurrency`` is what runs at once.
+    """
+
+    tokens_per_second: float
+    output_tokens_per_second: float
+    requests_per_second: float
+    concurrency: float
+    ttft_ms: float
+    ttft_p95_ms: float
+    tpot_ms: float
+    tpot_p95_ms: float
+    low: float
+    high: float
+    source: str
+
+
+def serve(
+    model: Mapping[str, Any],
+    sizes: Sizes,
+    gpu_name: str | None,
+    link: Link | Group | str | None,
+    workload: Workload,
+    limits: Limits,
+    *,
+    measured: float | None = None,
+    **settings: Any,
+) -> Served | None:
+    """Estimate how an engine serves a workload; ``settings`` are those of :func:`step_of`, which says when it is None.
+
+    ``measured`` is how fast engines of this fleet are, as a share of the estimate (calibration.py), where they say it.
+    """
+    step = step_of(model, sizes, gpu_name, link, **settings)
+    if step is None:
+        return None
+    return served(step, workload, limits, measured)
+
+
+def served(step: Step, workload: Workload, limits: Limits, measured: float | None = None) -> Served:
+    """The same of steps that are known."""
+    correction = measured or 1.0
+    found = serving.run(step, workload, limits)
+    rate = found.requests_per_second * correction * workload.tokens
+    source = source_of(step, measured)
+    factor = INTERVAL[source]
+    return Served(
+        tokens_per_second=rate,
+        output_tokens_per_second=found.requests_per_second * correction * workload.answer_tokens,
+        requests_per_second=found.requests_per_second * correction,
+        concurrency=found.concurrency,
+        ttft_ms=found.ttft_ms / correction,
+        ttft_p95_ms=found.ttft_p95_ms / correction,
+        tpot_ms=found.tpot_ms / correction,
+        tpot_p95_ms=found.tpot_ms / correction * TPOT_P95,
+        low=rate / factor,
+        high=rate * factor,
+        source=source,
+    )
+
+
+def step_of(
+    model: Mapping[str, Any],
+    sizes: Sizes,
+    gpu_name: str | None,
+    link: Link | Group | str | None = None,
+    *,
+    account: Account | None = None,
+    kv_bytes: float = 2,
+    weight_bytes_per_gpu: float | None = None,
+    stage_link: Link | Group | str | None = None,
+    enforce_eager: bool = False,
+    async_scheduling: bool = True,
+    release: tuple[int, ...] | None = None,
+) -> Step | None:
+    """The steps of an engine, as :func:`estimate` describes its arguments; None where something is not known."""
     known = speeds_of(gpu_name)
     if weight_bytes_per_gpu is None and account is not None:
         weight_bytes_per_gpu = account.weights_gib * BYTES_PER_GIB
@@ -103,19 +217,18 @@ def estimate(
         return None
     joined = link_of(link)
     between = joined if stage_link is None else link_of(stage_link)
-    engine = _Engine(model, sizes, work, *known, Wire(joined, *known), Wire(between, *known), enforce_eager)
-    kv_read = model_work.kv_read_bytes(model, sizes, kv_bytes, context_tokens)
-    if kv_bytes_per_token_per_gpu is not None:
-        kv_read = kv_bytes_per_token_per_gpu * context_tokens * sizes.pipeline_parallel_size
-    parts = _decode(engine, max(1, batch), kv_read)
-    decode_ms = sum(parts.values())
-    return Estimate(
-        decode_ms=decode_ms,
-        decode_tokens_per_second=1000 / decode_ms,
-        throughput_tokens_per_second=1000 * max(1, batch) / decode_ms,
-        prefill_ms_per_1k=_prefill_ms(engine, context_tokens),
-        parts=parts,
-        notes=_notes(engine),
+    return Step(
+        model=model,
+        sizes=sizes,
+        work=work,
+        profile=known[0],
+        speed=known[1],
+        wire=Wire(joined, *known),
+        stage_wire=Wire(between, *known),
+        kv_bytes=kv_bytes,
+        enforce_eager=enforce_eager,
+        async_scheduling=async_scheduling,
+        release=release,
     )
 
 
@@ -137,100 +250,35 @@ def gains(latencies: Iterable[tuple[int, float]], least: float = GAIN) -> int:
     return best
 
 
-def _decode(engine: _Engine, batch: int, kv_read: float) -> dict[str, float]:
+def source_of(step: Step, measured: float | None = None) -> str:
+    """What an estimate rests on: engines of this fleet, engines of others on such GPUs and links, or datasheets."""
+    if measured:
+        return MEASURED_HERE
+    joined = [step.wire] * (step.experts_everywhere > 1) + [step.stage_wire] * (step.sizes.pipeline_parallel_size > 1)
+    seen = step.profile.arch in FAMILIES and all(wire.direct for wire in joined) and not step.enforce_eager
+    return MEASURED if seen and step.work.complete and step.sizes.decode_context_parallel_size == 1 else DATASHEET
+
+
+def _decode(step: Step, batch: int, kv_read: float) -> dict[str, float]:
     """Milliseconds of one step, through all stages.
 
     Data parallel ranks share the batch. With stages, as many smaller batches are on their way as there are stages: a
     token does not get there sooner, but no stage waits.
     """
-    tokens = math.ceil(batch / (engine.sizes.data_parallel_size * engine.sizes.pipeline_parallel_size))
-    everywhere = tokens * engine.sizes.data_parallel_size
-    work = engine.work
-    weights = work.read_bytes + work.expert_bytes * model_work.touched(engine.model, engine.sizes, everywhere)
-    weights_ms = _memory_ms(engine, weights, _weights_efficiency(work.bits))
-    matmul_ms = _matmul_ms(engine, tokens, everywhere)
-    return {
-        "weights_ms": weights_ms,
-        "kv_ms": _memory_ms(engine, kv_read * tokens, value("kv_cache")),
-        "links_ms": _links_ms(engine, tokens),
-        "compute_ms": max(0.0, matmul_ms - weights_ms) + _fixed_ms(engine, tokens),
-    }
+    return step.parts(math.ceil(batch / (step.sizes.data_parallel_size * step.sizes.pipeline_parallel_size)), kv_read)
 
 
-def _prefill_ms(engine: _Engine, context_tokens: int) -> float:
+def _prefill_ms(step: Step, context_tokens: int) -> float:
     """Milliseconds for PROMPT_TOKENS of a prompt of ``context_tokens``: half of it is seen on the average."""
-    work = engine.work
-    weights_ms = _memory_ms(engine, work.read_bytes + work.expert_bytes, _weights_efficiency(work.bits))
-    attention = model_work.attention_operations(engine.model, engine.sizes, context_tokens / 2) * PROMPT_TOKENS
-    attention_ms = attention / (engine.speed.tflops * 1e12 * value("matmul_16bit")) * 1000
-    matmul_ms = _matmul_ms(engine, PROMPT_TOKENS, PROMPT_TOKENS)
-    return max(weights_ms, matmul_ms) + attention_ms + _links_ms(engine, PROMPT_TOKENS) + _fixed_ms(engine, 1)
+    return step.ms(0, 0.0, PROMPT_TOKENS, step.attention(context_tokens / 2))
 
 
-def _memory_ms(engine: _Engine, size: float, efficiency: float) -> float:
-    return size / (engine.profile.bandwidth_gb_s * efficiency) / 1e6
-
-
-def _weights_efficiency(bits: float) -> float:
-    return value("weights_16bit" if bits > 12 else "weights_8bit" if bits > 6 else "weights_4bit")
-
-
-def _matmul_ms(engine: _Engine, tokens: int, everywhere: int) -> float:
-    """``tokens`` of this rank go through all of its weights but the experts, of which each token picks some."""
-    work = engine.work
-    experts = work.expert_parameters * model_work.expert_share(engine.model) * everywhere
-    operations = 2 * (work.parameters * tokens + experts)
-    if _computes_in_8_bits(engine):
-        rate = (engine.speed.tflops_8bit or 0) * value("matmul_8bit")
-    else:
-        rate = engine.speed.tflops * value("matmul_16bit")
-    return operations / rate / 1e9
-
-
-def _computes_in_8_bits(engine: _Engine) -> bool:
-    """Whether weights and activations both are narrow and the GPU has units for them; else weights are widened."""
-    quantization = engine.model.get("quantization_config") or {}
-    if not engine.speed.tflops_8bit or (quantization.get("activation_bits") or 16) > 8:
-        return False
-    if engine.profile.vendor == "amd" or "int" in str(quantization.get("format") or ""):
-        return True
-    return float(engine.profile.arch) >= FP8_CAPABILITY
-
-
-def _fixed_ms(engine: _Engine, tokens: int) -> float:
-    layers, moe, _ = model_work.layer_counts(engine.model)
-    each = value("layer_us") + (value("eager_layer_us") if engine.enforce_eager else 0)
-    experts = value("moe_layer_us")
-    if engine.sizes.enable_expert_parallel and engine.experts_everywhere > 1:
-        experts += value("spread_experts_us")
-    return value("step_ms") + (layers * each + moe * experts + tokens * value("sequence_us")) / 1000
-
-
-def _links_ms(engine: _Engine, tokens: int) -> float:
-    """Messages of one step of ``tokens`` on a rank."""
-    sizes, model = engine.sizes, engine.model
-    ranks, hidden = sizes.tensor_parallel_size, int(model["hidden_size"]) * ACTIVATION_BYTES
-    _, moe, blocks = model_work.layer_counts(model)
-    shared = sizes.data_parallel_size > 1 and moe > 0
-    # one at the end of each block, one after the embedding, one gathering the logits
-    reduces = blocks - (moe if shared else 0) + 2
-    total = reduces * engine.wire.all_reduce_ms(tokens * hidden, ranks)
-    if shared:
-        # all ranks gather the tokens of all, and scatter the sums: the bytes of an all-reduce
-        # (all2all_backend allgather_reducescatter, config/parallel.py:220 of vLLM 0.33.0)
-        everywhere = tokens * sizes.data_parallel_size * hidden
-        total += moe * engine.wire.all_reduce_ms(everywhere, engine.experts_everywhere, nccl=True)
-    # hidden state and residual go on to the next stage
-    total += (sizes.pipeline_parallel_size - 1) * engine.stage_wire.send_ms(2 * tokens * hidden)
-    return total
-
-
-def _notes(engine: _Engine) -> tuple[str, ...]:
+def _notes(step: Step) -> tuple[str, ...]:
     found = []
-    if not engine.work.complete:
+    if not step.work.complete:
         found.append("The kinds of the model's weights are not known: all of them count as read for every token.")
-    if engine.sizes.tensor_parallel_size > 1 and engine.wire.kind == "no_p2p":
+    if step.sizes.tensor_parallel_size > 1 and step.wire.kind == "no_p2p":
         found.append("The GPUs cannot reach one another's memory: all messages go through the host's.")
-    if engine.sizes.pipeline_parallel_size > 1:
+    if step.sizes.pipeline_parallel_size > 1:
         found.append("Pipeline stages add throughput and memory; one stream passes all of them and gets no faster.")
     return tuple(found)

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+FIT = "tests/accuracy/fit.py, 2026-12-01: public throughputs of GPUStack's lab, steps and runs of this project"
+
 
 class Constant(NamedTuple):
     """A number, its unit and its source."""
@@ -31,16 +33,32 @@ CONSTANTS: dict[str, Constant] = {
         0.65, "of the memory bandwidth", "ollama.linkworksinc.com, Gemma 31B AWQ on 4 RTX 3090: 77 tokens/s"
     ),
     "kv_cache": Constant(
-        0.75, "of the memory bandwidth", "sweep: a token takes 0.44 ms longer at 8.4k tokens than at 0.6k"
+        0.857, "of the memory bandwidth", "sweep: a token takes 0.44 ms longer at 8.4k tokens than at 0.6k"
     ),
     # Arithmetic
     "matmul_16bit": Constant(0.55, "of dense TFLOPS", "sweep, BF16: 8192 tokens are read in 254 ms"),
     "matmul_8bit": Constant(0.40, "of dense TFLOPS", "sweep, FP8: 8192 tokens are read in 205 ms"),
+    "matmul_16bit_ampere": Constant(0.594, "of dense TFLOPS", FIT),
+    "matmul_16bit_hopper": Constant(0.588, "of dense TFLOPS", FIT),
+    "matmul_8bit_hopper": Constant(0.379, "of dense TFLOPS", FIT),
+    "matmul_16bit_hopper_old": Constant(0.385, "of dense TFLOPS", FIT),
+    "matmul_8bit_hopper_old": Constant(0.27, "of dense TFLOPS", FIT),
+    "widened": Constant(0.984, "of the rate in 16 bits", FIT),
+    "experts": Constant(0.5, "of the rate of dense weights", FIT),
+    "expert_block_rows": Constant(75.8, "rows", FIT),
+    "expert_half_width": Constant(333, "columns at which half of the rate is reached", FIT),
+    "experts_ampere": Constant(0.833, "of the rate of dense weights", FIT),
+    "experts_hopper": Constant(0.695, "of the rate of dense weights", FIT),
+    "expert_imbalance": Constant(1.55, "times the mean, of the rank with the busiest experts", FIT),
+    "attention_sinks": Constant(0.388, "of the rate without sinks, below compute capability 9", FIT),
+    "attention_ampere": Constant(0.398, "of dense TFLOPS", FIT),
+    "attention_hopper": Constant(0.406, "of dense TFLOPS", FIT),
+    "attention": Constant(0.40, "of dense TFLOPS", FIT),
     # Time that neither reading nor computing explains
-    "step_ms": Constant(0.5, "ms a step", "sweep: what is left at one request; scheduler, sampler, copies"),
-    "layer_us": Constant(30, "us a layer", "sweep: what is left at one request, over 36 layers"),
+    "step_ms": Constant(0.502, "ms a step", "sweep: what is left at one request; scheduler, sampler, copies"),
+    "layer_us": Constant(26.3, "us a layer", "sweep: what is left at one request, over 36 layers"),
     "moe_layer_us": Constant(
-        15,
+        20.4,
         "us a layer more for a mixture of experts",
         "make gpu-lab, 2026-11-29: Qwen3-30B-A3B on one H200, vLLM 0.25.1, 4.1 ms at one request and 15.2 at 32",
     ),
@@ -49,8 +67,14 @@ CONSTANTS: dict[str, Constant] = {
         "us a layer more where ranks have whole experts and wait for the busiest",
         "ml-energy/leaderboard, lm-arena-chat.json: Qwen3-235B-A22B on 8 B200, 18.7 ms at 16 requests, 94 layers",
     ),
+    "rounded_layer_us": Constant(10.1, "us a layer more with 8-bit activations", FIT),
+    "mla_layer_us": Constant(60.5, "us a layer more with latent attention", FIT),
     "eager_layer_us": Constant(250, "us a layer more without CUDA graphs", "rule of thumb: some 12 launches of 20 us"),
-    "sequence_us": Constant(5, "us a sequence", "sweep: 10.2 ms at 128 requests and 16.1 ms at 256"),
+    "sequence_us": Constant(5.04, "us a sequence", "sweep: 10.2 ms at 128 requests and 16.1 ms at 256"),
+    "sync_step_ms": Constant(1.02, "ms a step, without async scheduling", FIT),
+    "sync_sequence_us": Constant(12.5, "us a sequence, without async scheduling", FIT),
+    "frontend_ms": Constant(0.981, "ms a request", FIT),
+    "frontend_template_ms": Constant(13.4, "ms a request", FIT),
     # All-reduce: a base, and steps that grow with the number of ranks (2 x (ranks - 1) in a ring)
     "custom_base_us": Constant(
         6, "us", "vllm-project/vllm pull 24532, H100: 512 KiB in 7 us on 2 GPUs, 10 us on 4 (one stage)"
@@ -92,6 +116,22 @@ CONSTANTS: dict[str, Constant] = {
 }
 
 
+# Families of GPUs that a constant may have a row of its own for, by compute capability or AMD's architecture
+FAMILIES = {"8.0": "ampere", "9.0": "hopper"}
+# Releases before this one may have rows of their own ("..._old"), of what was measured under 0.10 and 0.11
+OLD = (0, 12)
+
+
 def value(name: str) -> float:
     """The number of a name. Raises KeyError."""
     return CONSTANTS[name].value
+
+
+def of_family(name: str, arch: str, release: tuple[int, ...] | None = None) -> float:
+    """The number of a name for GPUs of an architecture and a release of vLLM, or else for all. Raises KeyError."""
+    family = FAMILIES.get(arch)
+    if family and release and release < OLD:
+        found = CONSTANTS.get(f"{name}_{family}_old")
+        if found:
+            return found.value
+    return (CONSTANTS.get(f"{name}_{family}") or CONSTANTS[name]).value

@@ -9,8 +9,10 @@ from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import columns
 
-HEADER = ("NUMBER", "RELEASE", "RANKS", "CAPABILITY", "WAS GIB", "IS GIB", "RECEIPTS", "SPREAD GIB")
-RIGHT = frozenset((2, 3, 4, 5, 6, 7))
+HEADER = ("NUMBER", "RELEASE", "RANKS", "CAPABILITY", "WAS", "IS", "UNIT", "RECEIPTS", "SPREAD")
+RIGHT = frozenset((2, 3, 4, 5, 7, 8))
+# All other numbers are memory.
+UNITS = {"speed": "x estimate"}
 
 
 def table(
@@ -31,6 +33,7 @@ def table(
                 f"{one['capability']:g}",
                 f"{one['was']:.2f}",
                 f"{one['value']:.2f}",
+                UNITS.get(one["name"], "GiB"),
                 str(one["receipts"]),
                 f"{one['spread']:.2f}",
             )
@@ -39,6 +42,8 @@ def table(
         lines.extend([*columns.aligned([HEADER, *rows], RIGHT), ""])
     lines.extend(f"! {host}: its receipts could not be read." for host in lost)
     if not before:
+        if any(one["name"] in UNITS for one in found):
+            return "\n".join(lines).rstrip("\n")
         return "\n".join([*lines, f"None of {receipts} receipts says by how much a prediction was off."])
     told = (
         f"{receipts} receipts, {len(before)} of them with a predicted KV cache: off by {_median(before)} in the median"

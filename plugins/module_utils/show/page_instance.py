@@ -63,14 +63,16 @@ def _numbers(one: Mapping[str, Any]) -> Markup:
     ]
     speed = _speed(one.get("estimate"))
     if speed:
-        found.append(("Speed (estimate)", speed))
+        found.append((f"Speed (estimate, {one['estimate'].get('source') or 'datasheet'})", speed))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in found))
 
 
 def _speed(estimate: Mapping[str, Any] | None) -> str | None:
     if not estimate or estimate.get("decode_tokens_per_second") is None:
         return None
-    return f"{estimate['decode_tokens_per_second']:,.0f} tokens/s"
+    rate, factor = estimate["decode_tokens_per_second"], estimate.get("factor")
+    between = f" ({rate / factor:,.0f} to {rate * factor:,.0f})" if factor else ""
+    return f"{rate:,.0f} tokens/s{between}"
 
 
 def _ranks(one: Mapping[str, Any]) -> Markup:

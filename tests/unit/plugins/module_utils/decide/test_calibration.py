@@ -87,8 +87,8 @@ GOOD = {"name": "loaded", "value": 0.5, "release": "0.33", "ranks": 2, "capabili
         ("x", "vllm_calibration is 'x'; write the list that the playbook calibrate made."),
         (["x"], "vllm_calibration[0] is 'x'; write an entry as the playbook calibrate made it."),
         (
-            [GOOD, {**GOOD, "name": "speed"}],
-            "vllm_calibration[1] has the name 'speed'; write one of loaded, non_torch.",
+            [GOOD, {**GOOD, "name": "graphs"}],
+            "vllm_calibration[1] has the name 'graphs'; write one of loaded, non_torch, speed.",
         ),
         ([{**GOOD, "release": 0.33}], "vllm_calibration[0] has the release 0.33; write it in quotes, such as '0.33'."),
         ([{**GOOD, "value": "1"}], "vllm_calibration[0] has the value '1'; write a number."),
@@ -181,8 +181,8 @@ def test_the_table() -> None:
     found = calibration.suggest(receipts)
     after = calibration.errors(receipts, calibration.rows(found))
     assert corrections.table(found, 2, calibration.errors(receipts), after, ["gone"]).splitlines() == [
-        "  NUMBER     RELEASE  RANKS  CAPABILITY  WAS GIB  IS GIB  RECEIPTS  SPREAD GIB",
-        "  non_torch  0.33         2           9     2.08    0.98         2        0.20",
+        "  NUMBER     RELEASE  RANKS  CAPABILITY   WAS    IS  UNIT  RECEIPTS  SPREAD",
+        "  non_torch  0.33         2           9  2.08  0.98  GiB          2    0.20",
         "",
         "! gone: its receipts could not be read.",
         "2 receipts, 2 of them with a predicted KV cache: off by 3.0% in the median, with these corrections 0.3%.",
@@ -193,3 +193,45 @@ def test_the_table() -> None:
 def test_every_corrected_number_is_in_the_table() -> None:
     version = engine_versions.of(None).version
     assert all(measured.number(name, version) >= 0 for name in ("loaded", "non_torch"))
+
+
+def spoke(seconds: float, *, rate: float = 100.0, tokens: int = 129, **estimate: Any) -> dict[str, Any]:
+    """Make a receipt of an engine whose single request took ``seconds`` after its first token."""
+    step = {"measured": True, "requests": 1, "answer_tokens": tokens, "seconds": 0.5 + seconds}
+    return {
+        "layout": {"pipeline_parallel_size": 1, "serve_args": {}},
+        "predicted": {"assumed": ASSUMED, "estimate": {"decode_tokens_per_second": rate, **estimate}},
+        "actual": {},
+        "warmup": {"steps": [{**step, "first_token_seconds": 0.5}]},
+    }
+
+
+def test_receipts_correct_the_speed() -> None:
+    # 128 tokens after the first one in 1.6 s are 80 in a second
+    (found,) = calibration.suggest([spoke(1.6), spoke(1.5), spoke(1.7)])
+    assert (found["name"], found["value"], found["was"], found["receipts"]) == ("speed", 0.8, 1.0, 3)
+    rows = calibration.rows([found])
+    assert calibration.speed_of(rows, "0.33.0", 2, 9.0, 2) == 0.8
+    for other in (("0.34.0", 2, 9.0, 2), ("0.33.0", 4, 9.0, 2), ("0.33.0", 2, 8.0, 2), ("0.33.0", 2, 9.0, 1)):
+        assert calibration.speed_of(rows, *other) is None
+    assert corrections.table([found], 3, [], []).splitlines() == [
+        "  NUMBER  RELEASE  RANKS  CAPABILITY   WAS    IS  UNIT        RECEIPTS  SPREAD",
+        "  speed   0.33         2           9  1.00  0.80  x estimate         3    0.10",
+    ]
+
+
+def test_a_speed_that_was_corrected_is_not_corrected_again() -> None:
+    assert calibration.suggest([spoke(1.6, rate=80.0, measured=0.8)]) == []
+    (found,) = calibration.suggest([spoke(3.2, rate=80.0, measured=0.8)])
+    assert (found["value"], found["was"]) == (0.4, 0.8)
+
+
+@pytest.mark.parametrize("receipt", [spoke(1.6, tokens=4), spoke(50.0), spoke(0.0), {**spoke(1.6), "warmup": None}])
+def test_what_says_nothing_of_speed(receipt: dict[str, Any]) -> None:
+    assert calibration.suggest([receipt]) == []
+
+
+@pytest.mark.parametrize("value", [0.1, -1, 5])
+def test_a_speed_beyond_reason_is_refused(value: float) -> None:
+    with pytest.raises(InputError, match=r"a correction of speed is 0\.25 to 4 times"):
+        calibration.rows([{**GOOD, "name": "speed", "value": value}])
