@@ -164,7 +164,10 @@ _value:
       description: Predicted number of requests of the longest length that fit at once, as vLLM logs it.
       type: float
     estimate:
-      description: Estimated speed, in milliseconds and tokens per second; null for a GPU that is not in the table.
+      description:
+        - Estimated speed, in milliseconds and tokens per second; null for a GPU that is not in the table.
+        - C(source) says what it rests on (C(measured here), C(measured by others) or C(datasheet)), C(factor) within
+          which factor, up and down, four of five measurements lie, C(measured) the correction that receipts made.
       type: dict
     alternatives:
       description: What else was tried, with the account of each and why it was not taken.

@@ -10,8 +10,9 @@ version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
   - Compares what was predicted with what the engines reported, in the receipts that M(gpufleet.vllm.status_info)
-    registered on each host as C(calibrate_info), and suggests corrections of the planner's measured numbers; each for a
-    release of vLLM, a tensor parallel size and a compute capability, the median of its receipts.
+    registered on each host as C(calibrate_info), and suggests corrections of the planner's measured numbers, of memory
+    and of speed; each for a release of vLLM, a tensor parallel size and a compute capability, the median of its
+    receipts.
   - Shows them, and by how much predictions are off without and with them. Nothing uses them before they are given to
     the playbooks as C(vllm_calibration).
 options:

@@ -15,7 +15,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,8 +235,21 @@ def cache_tokens(layout: Mapping[str, Any], facts: Mapping[str, Any], sizes: Siz
     return float(left * 1024**3 / each)
 
 
-def predict(row: Mapping[str, Any], configs: Path) -> Measured:
-    """Read a row and predict it."""
+@dataclass(frozen=True)
+class Asked:
+    """What a row asks of the estimate, all of it read and planned; without ``limits`` there is a problem instead."""
+
+    row: Measured
+    facts: Mapping[str, Any] | None = None
+    sizes: Sizes | None = None
+    limits: Limits | None = None
+    settings: Mapping[str, Any] | None = None
+    note: str | None = None
+
+
+@functools.cache
+def _asked(text: str, configs: Path) -> Asked:
+    row = json.loads(text)
     options, _ = arguments(row["cmd"])
     gpu, count = hardware(row["hw"])
     sizes = Sizes(
@@ -249,7 +262,7 @@ def predict(row: Mapping[str, Any], configs: Path) -> Measured:
     asked = workload(row)
     found = Measured(row, options.model, gpu, sizes.gpus, described(options), asked or Workload(), row["total_tps"])
     if asked is None:
-        return _with_problem(found, "the length of its answers is not known")
+        return Asked(replace(found, problem="the length of its answers is not known"))
     written = {
         "tensor_parallel_size": sizes.tensor_parallel_size,
         "pipeline_parallel_size": sizes.pipeline_parallel_size,
@@ -269,7 +282,7 @@ def predict(row: Mapping[str, Any], configs: Path) -> Measured:
         json.dumps(row["config"]) if row.get("config") else None,
     )
     if isinstance(planned, str):
-        return _with_problem(found, planned)
+        return Asked(replace(found, problem=planned))
     layout, facts = planned
     version = engine_versions.of(row["version"])
     memory_mib = host_facts.facts_from_profile({"name": gpu, "count": 1})["devices"][0]["memory_total_mib"]
@@ -278,41 +291,29 @@ def predict(row: Mapping[str, Any], configs: Path) -> Measured:
         max_num_seqs=options.max_num_seqs or layout["serve_args"].get("max-num-seqs") or sequences,
         max_num_batched_tokens=options.max_num_batched_tokens or tokens,
         kv_cache_tokens=cache_tokens(layout, facts, sizes, asked),
-        frontend_ms=frontend_ms(version.release, facts.get("model_type") != "gpt_oss"),
     )
-    served = speed.serve(
-        facts,
-        sizes,
-        gpu,
-        "nvlink",
-        asked,
-        limits,
-        kv_bytes=1 if "fp8" in (options.kv_cache_dtype or "") else 2,
-        enforce_eager=options.enforce_eager,
-        async_scheduling=options.async_scheduling or version.async_scheduling,
-        release=version.release,
-    )
+    settings = {
+        "kv_bytes": 1 if "fp8" in (options.kv_cache_dtype or "") else 2,
+        "enforce_eager": options.enforce_eager,
+        "async_scheduling": options.async_scheduling or version.async_scheduling,
+        "release": version.release,
+    }
+    note = f"ran, though the plan refuses it: {layout['rejected']['reason']}" if layout["rejected"] else None
+    return Asked(found, facts, sizes, limits, settings, note)
+
+
+def predict(row: Mapping[str, Any], configs: Path) -> Measured:
+    """Read a row and predict it."""
+    asked = _asked(json.dumps(row), configs)
+    found = asked.row
+    if asked.facts is None or asked.sizes is None or asked.limits is None or asked.settings is None:
+        return found
+    rendered = asked.facts.get("model_type") != "gpt_oss"
+    limits = replace(asked.limits, frontend_ms=frontend_ms(asked.settings["release"], rendered))
+    served = speed.serve(asked.facts, asked.sizes, found.gpu, "nvlink", found.workload, limits, **asked.settings)
     if served is None:
-        return _with_problem(found, "the GPU or the model's layers are not known")
-    return Measured(
-        row,
-        found.model,
-        gpu,
-        found.gpus,
-        found.layout,
-        asked,
-        found.measured,
-        served.tokens_per_second,
-        served.low,
-        served.high,
-        note=f"ran, though the plan refuses it: {layout['rejected']['reason']}" if layout["rejected"] else None,
-    )
-
-
-def _with_problem(found: Measured, problem: str) -> Measured:
-    return Measured(
-        found.row, found.model, found.gpu, found.gpus, found.layout, found.workload, found.measured, problem=problem
-    )
+        return replace(found, problem="the GPU or the model's layers are not known")
+    return replace(found, predicted=served.tokens_per_second, low=served.low, high=served.high, note=asked.note)
 
 
 def read(truth: Path) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ reach one another's memory through NVLink at most.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles import GpuProfile, profile_of
@@ -73,6 +74,7 @@ SPEEDS: dict[str, GpuSpeed] = {
 }
 
 
+@functools.lru_cache(maxsize=256)
 def speeds_of(name: str | None) -> tuple[GpuProfile, GpuSpeed] | None:
     """Profile and speeds of a GPU by the name that its driver prints; None where it is not in the tables."""
     profile = profile_of(name)
