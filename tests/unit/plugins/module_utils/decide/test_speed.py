@@ -121,7 +121,8 @@ def test_a_token_on_an_h200(name: str, batch: int, measured_ms: float, off: floa
 def test_whole_experts_on_every_rank_cost_time() -> None:
     spread = known(estimate(QWEN3_235B_FP8, Sizes(8, 1, 1, True), H100, "nvlink"))
     cut = known(estimate(QWEN3_235B_FP8, Sizes(8), H100, "nvlink"))
-    assert 5 < spread.parts["compute_ms"] - cut.parts["compute_ms"] < 12
+    # 26.8 ms a step were measured at 16 requests (LEADERBOARD), and 17 of them are explained with cut experts
+    assert 8 < spread.parts["compute_ms"] - cut.parts["compute_ms"] < 14
 
 
 @pytest.mark.parametrize(
