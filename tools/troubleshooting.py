@@ -83,16 +83,10 @@ EXAMPLE = """gpu01 (qwen3-32b)
 FOUND_IN = {ENGINE: "journal of the instance", KERNEL: "kernel's log", FABRIC: "journal of nvidia-fabricmanager"}
 
 
-def anchor(title: str) -> str:
-    """The anchor that GitHub gives a heading."""
-    kept = "".join(letter for letter in title.lower() if letter.isalnum() or letter in " -_")
-    return f"#{kept.replace(' ', '-')}"
-
-
 def link(name: str) -> str:
     """A link to a fault of the page."""
     titles = {**{one.id: one.title for one in TABLE}, **{one.id: one.title for one in verdict.CHECKS}}
-    return f"[{titles[name]}]({anchor(titles[name])})"
+    return f"[{titles[name]}]({verdict.anchor(titles[name])})"
 
 
 def told(text: str) -> str:

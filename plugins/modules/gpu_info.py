@@ -247,7 +247,7 @@ gpu_facts:
           sample: {"mode": true, "uncorrected_volatile": 0, "row_remap_failure": false}
         fabric:
           description: NVLink fabric as the driver sees it, with C(state), C(status), C(clique_id),
-            C(cluster_uuid), C(health).
+            C(cluster_uuid), C(health), C(problems).
           type: dict
           sample: {"state": "Completed", "status": "Success"}
         pcie:
@@ -281,6 +281,17 @@ gpu_facts:
           sample: 0
         recovery_action:
           description: What the driver asks for, for example C(Reset). V(null) where it asks for nothing.
+          type: str
+          sample: null
+        slowdowns:
+          description: >-
+            Why the GPU runs slower than it could, of what is heat or power (V(hw_slowdown), V(hw_thermal_slowdown),
+            V(hw_power_brake_slowdown), V(sw_thermal_slowdown)).
+          type: list
+          elements: str
+          sample: []
+        vgpu_license:
+          description: State of the licence of a vGPU, for example C(Unlicensed). V(null) where it is none.
           type: str
           sample: null
         lost:

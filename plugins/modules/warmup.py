@@ -162,9 +162,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import compilers, systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
     client,
+    fault,
     garbage,
     journal,
     receipt,
@@ -173,8 +174,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
     warm,
 )
 
-LINES_READ = 2000
-LINES_SHOWN = 15
+LINES_READ = 3000
 # A dead engine takes a moment until its unit ends (worker and engine shutdown time limits of vLLM 0.33).
 SECONDS_TO_DIE = 20
 KEY = "VLLM_API_KEY"
@@ -202,9 +202,10 @@ class Warmup:
         self.restarts_before: int | None = module.params["restarts_before"]
         self.process: dict[str, Any] | None = None
         self.status = ""
+        self.compiling: str | None = None
 
     def journal(self) -> list[str]:
-        """Return the lines of the unit's journal since it was last started by somebody else than systemd itself."""
+        """Return the lines of the start that died last, since the unit was started by somebody else than systemd."""
         command = [
             "journalctl",
             "--unit",
@@ -217,7 +218,7 @@ class Warmup:
             "--boot",
         ]
         lines = self.module.run_command(command)[1].splitlines()
-        return journal.since_start(lines, self.name, self.restarts + 1)
+        return fault.of_last_death(journal.starts(lines, self.name)[-1 - self.restarts :])
 
     def state(self) -> dict[str, Any]:
         """Ask systemd, and remember how often the unit had restarted before the wait began, and which process runs."""
@@ -227,6 +228,7 @@ class Warmup:
         state = systemd.instance_state(properties)
         self.restarts = int(str(state["restarts"]))
         self.process = systemd.process_of(properties)
+        self.compiling = compilers.stage(systemd.pids_of(properties))
         self.status = str(state["status"] or "")
         if systemd.waits(state):
             self.check_patience()
@@ -361,20 +363,15 @@ def main() -> None:
         finished = warmup.wait_for_health()
         result = warmup.prove() if finished else {}
     except Failed as failure:
-        told = warmup.journal()
-        lines = [
-            *journal.advice(told),
-            f"Last lines of the journal of {warmup.unit}:",
-            *journal.telling(told, LINES_SHOWN),
-        ]
-        module.fail_json(msg="\n".join([str(failure), *lines]))
+        known = {"port": str(module.params["port"]), "host": module.params["host"]}
+        module.fail_json(msg=fault.message(str(failure), warmup.journal(), warmup.name, known))
     except GpufleetError as error:
         module.fail_json(msg=str(error))
     if finished:
         stage = "answered"
     else:
         waits = warmup.status.startswith("waiting")
-        stage = warmup.status if waits else journal.stage(warmup.journal())
+        stage = warmup.status if waits else warmup.compiling or journal.stage(warmup.journal())
     module.exit_json(changed=False, finished=finished, stage=stage, restarts=warmup.restarts_before, **result)
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import p2p
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.findings import (
     FAIL,
@@ -14,6 +16,18 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.findings imp
     finding,
     gpus_named,
 )
+
+# Their NVSwitches are InfiniBand devices, which NVIDIA's subnet manager (nvlsm) sets up: Fabric Manager guide, NVLink
+# 5.
+NVLINK5 = re.compile(r"\bB[23]00\b")
+# Of vgpu_software_licensed_product; "Licensed (Expiry: ...)" is well.
+UNLICENSED = re.compile(r"^(?:Unlicensed|Expired|Not Licensed)", re.IGNORECASE)
+SLOWED_BY = {
+    "hw_slowdown": "the hardware halves its clocks",
+    "hw_thermal_slowdown": "heat (hardware)",
+    "hw_power_brake_slowdown": "the power brake of the host",
+    "sw_thermal_slowdown": "heat (driver)",
+}
 
 
 def nvswitch_count(host: Host) -> int:
@@ -42,6 +56,11 @@ def fabric(host: Host) -> Finding | None:
         "Install nvidia-fabricmanager of exactly the driver's version, then: "
         "systemctl enable --now nvidia-fabricmanager. Its log is /var/log/fabricmanager.log."
     )
+    if any(NVLINK5.search(device.get("name") or "") for device in host.devices):
+        remedy += (
+            " HGX B200 and B300 need nvlsm and infiniband-diags too, and the modules ib_umad and mlx5_ib (on Ubuntu in "
+            "linux-modules-extra): see journalctl -u nvidia-fabricmanager."
+        )
     if ready:
         return finding("fabric_manager", OK, "All GPUs have joined the NVLink fabric.")
     if ready is False:
@@ -69,6 +88,63 @@ def fabric(host: Host) -> Finding | None:
         )
     return finding(
         "fabric_manager", UNKNOWN, "This host has NVSwitch; nothing says whether its fabric is ready.", remedy
+    )
+
+
+def fabric_health(host: Host) -> Finding | None:
+    """A GPU may have joined the fabric and yet reach it over fewer links, or not everywhere."""
+    told = [(device["index"], device.get("fabric") or {}) for device in host.devices]
+    ill = [
+        (index, one, str(one.get("problems") or one.get("health")))
+        for index, one in told
+        if one.get("problems") or (one.get("health") or "Healthy") != "Healthy"
+    ]
+    if not ill:
+        return None
+    worst = any(one.get("health") == "Unhealthy" or "bandwidth" not in words for _index, one, words in ill)
+    return finding(
+        "fabric_health",
+        FAIL if worst else WARN,
+        f"The NVLink fabric is not healthy ({'; '.join(f'GPU {index}: {words}' for index, _one, words in ill)}).",
+        "See nvidia-smi nvlink -e and -s, Xid 74 and 144 to 150 and SXid in dmesg. Drain the host, then reset the GPUs "
+        "together with the fabric manager, or reboot; if it comes again, have the baseboard looked at.",
+    )
+
+
+def slowdown(host: Host) -> Finding | None:
+    """Heat and the power brake make one GPU slow, and all ranks of its engine wait for it."""
+    slow = [
+        f"GPU {device['index']}: {', '.join(SLOWED_BY[reason] for reason in device['slowdowns'])}"
+        for device in host.devices
+        if device.get("slowdowns")
+    ]
+    if not slow:
+        return None
+    return finding(
+        "slowdown",
+        WARN,
+        f"GPUs run slower than they could ({'; '.join(slow)}).",
+        "See nvidia-smi -q -d PERFORMANCE,TEMPERATURE,POWER; check fans and the air's way, the power cables of the "
+        "card, "
+        "and the host's power supplies (a failed one pulls the brake).",
+    )
+
+
+def vgpu_license(host: Host) -> Finding | None:
+    """A vGPU without a licence works for 20 minutes, then slows down and refuses programs (NVIDIA, vGPU licensing)."""
+    told = [(device["index"], str(device["vgpu_license"])) for device in host.devices if device.get("vgpu_license")]
+    without = [(index, status) for index, status in told if UNLICENSED.match(status)]
+    if not without:
+        return None
+    still = all("unrestricted" in status.lower() for _index, status in without)
+    return finding(
+        "vgpu_license",
+        WARN if still else FAIL,
+        f"The vGPU has no licence ({'; '.join(f'GPU {index}: {status}' for index, status in without)}): it slows down "
+        f"and "
+        "then refuses programs.",
+        "See the journal of nvidia-gridd, the token in /etc/nvidia/ClientConfigToken, FeatureType in "
+        "/etc/nvidia/gridd.conf, and whether the licence server is reached; then: systemctl restart nvidia-gridd.",
     )
 
 

@@ -51,6 +51,8 @@ SHAPE: dict[str, Any] = {
     "addressing_mode": None,
     "virtualization_mode": None,
     "recovery_action": None,
+    "slowdowns": [],
+    "vgpu_license": None,
     "utilization_percent": None,
     "minor_number": None,
     "brand": None,

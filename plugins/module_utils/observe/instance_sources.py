@@ -36,6 +36,7 @@ UNIT_PROPERTIES = (
     "ExecMainStartTimestampMonotonic",
     "UnitFileState",
     "NeedDaemonReload",
+    "FragmentPath",
     "DropInPaths",
     "MemoryMax",
     "ControlGroup",

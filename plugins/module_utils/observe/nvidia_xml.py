@@ -59,6 +59,18 @@ def outside_document(text: str) -> str:
     return text[:start] + (text[end + len(ROOT) + 3 :] if end > start else "")
 
 
+# nvidia-smi -q -x, <fabric><health>: what is False, None or Full on a healthy GPU.
+FABRIC_HEALTH = (
+    "bandwidth",
+    "route_recovery_in_progress",
+    "route_unhealthy",
+    "access_timeout_recovery",
+    "incorrect_configuration",
+)
+# Of the reasons for lower clocks those that are faults of cooling or power; a power cap and an idle GPU are normal.
+SLOWDOWNS = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown")
+
+
 def _document(text: str) -> ET.Element:
     start = text.find(f"<{ROOT}")
     if start < 0:
@@ -110,6 +122,8 @@ def device_from_element(gpu: ET.Element, index: int) -> dict[str, Any]:
         "pcie": _pcie(gpu),
         "virtualization_mode": _value(gpu, "gpu_virtualization_mode/virtualization_mode"),
         "recovery_action": _recovery(gpu),
+        "slowdowns": _slowdowns(gpu),
+        "vgpu_license": _value(gpu, "vgpu_software_licensed_product/license_status"),
         "utilization_percent": _percent(_value(gpu, "utilization/gpu_util")),
         "lost": _lost(gpu),
         "processes": [_process(item) for item in gpu.findall("processes/process_info")],
@@ -172,7 +186,30 @@ def _fabric(gpu: ET.Element) -> dict[str, str | None]:
         "clique_id": _value(gpu, "fabric/cliqueId"),
         "cluster_uuid": _value(gpu, "fabric/clusterUuid"),
         "health": _value(gpu, "fabric/health/summary"),
+        "problems": _fabric_problems(gpu),
     }
+
+
+def _fabric_problems(gpu: ET.Element) -> str | None:
+    """What of the fabric's health is not as it should be; None where all is, or nothing is said."""
+    bad = []
+    for tag in FABRIC_HEALTH:
+        value = _value(gpu, f"fabric/health/{tag}")
+        if value and value.lower() not in ("false", "no", "none", "full", "healthy"):
+            bad.append(f"{tag} {value}")
+    return ", ".join(bad) or None
+
+
+def _slowdowns(gpu: ET.Element) -> list[str]:
+    """Why the hardware runs slower than it could, of what is no setting; drivers before 535 call it throttling."""
+    return [
+        reason
+        for reason in SLOWDOWNS
+        if any(
+            (_value(gpu, f"clocks_{word}_reasons/clocks_{word}_reason_{reason}") or "").lower() == "active"
+            for word in ("event", "throttle")
+        )
+    ]
 
 
 def _pcie(gpu: ET.Element) -> dict[str, int | None]:

@@ -23,8 +23,11 @@ def check_all(host: Host, judgement: Judgement) -> list[Finding]:
     checks = (
         _driver(judgement),
         checks_gpu.fabric(host),
+        checks_gpu.fabric_health(host),
         checks_gpu.memory_errors(host),
         checks_gpu.recovery(host),
+        checks_gpu.slowdown(host),
+        checks_gpu.vgpu_license(host),
         checks_gpu.persistence(host),
         checks_gpu.compute_mode(host),
         checks_gpu.memory_in_use(host),

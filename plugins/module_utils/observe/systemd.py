@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 
 PROPERTIES = (
@@ -24,6 +25,7 @@ PROPERTIES = (
     "StatusText",
     "UnitFileState",
     "NeedDaemonReload",
+    "ControlGroup",
 )
 # Written by the role serve into the environment of the service: what it was started from.
 DIGEST = "GPUFLEET_DIGEST"
@@ -121,3 +123,16 @@ def unit_of(pid: int) -> str | None:
         if last.endswith((".service", ".socket")):
             return last
     return None
+
+
+def pids_of(unit: Mapping[str, str]) -> list[int]:
+    """The processes of a unit, by its control group."""
+    group = unit.get("ControlGroup")
+    if not group:
+        return []
+    for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"):
+        folder = Path(root + group)
+        if (folder / "cgroup.procs").exists():
+            texts = [text_of(path) or "" for path in folder.rglob("cgroup.procs")]
+            return sorted({int(pid) for text in texts for pid in text.split() if pid.isdigit()})
+    return []

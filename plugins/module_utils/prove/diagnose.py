@@ -8,13 +8,21 @@ from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import findings
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.checks_host import SHM
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import diagnose_instance, signature
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import diagnose_instance, kernel_log, signature
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import TABLE
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.verdict import Verdict, in_order, of_check, of_match
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.verdict import (
+    PAGE,
+    Verdict,
+    in_order,
+    of_check,
+    of_match,
+)
 
 # Below, the next download, kernel cache or log finds no room.
 FREE_MIB = 512
 FREE_SHARE = 0.02
+# A release has 60,000 files, a compile cache thousands.
+FREE_INODES = 5000
 CLOCK_SECONDS = 2.0
 # A ring of 160 MiB for each engine, and 240 MiB for each rank (vLLM 0.33, shm_broadcast.py:239).
 SHM_MIB = 400
@@ -22,6 +30,9 @@ SHM_MIB = 400
 TITLES = {
     "driver": "The GPUs cannot be used",
     "fabric_manager": "The NVLink fabric is not ready",
+    "fabric_health": "The NVLink fabric is not healthy",
+    "slowdown": "A GPU runs slower than it could",
+    "vgpu_license": "A vGPU has no licence",
     "memory_errors": "Memory of a GPU has errors",
     "gpu_recovery": "The driver asks for a recovery",
     "persistence_mode": "Persistence mode is off",
@@ -40,6 +51,9 @@ TITLES = {
 # What of a GPU stands behind a check.
 BEHIND = {
     "fabric_manager": ("fabric",),
+    "fabric_health": ("fabric",),
+    "slowdown": ("slowdowns",),
+    "vgpu_license": ("vgpu_license",),
     "memory_errors": ("ecc",),
     "gpu_recovery": ("recovery_action",),
     "persistence_mode": ("persistence_mode",),
@@ -50,6 +64,7 @@ BEHIND = {
     "numa": ("numa_node",),
 }
 MOST_LINES = 8
+FABRIC_LINES = 40
 # Of the states that nvidia-smi topo -p2p prints: not supported by the card (see observe.p2p).
 BY_DESIGN = frozenset(("OK", "X", "NS", "GNS", None))
 # These are of the login that the doctor came by; a unit has limits of its own.
@@ -69,9 +84,26 @@ def host(evidence: Mapping[str, Any]) -> list[Verdict]:
 
 
 def _kernel(evidence: Mapping[str, Any]) -> list[Verdict]:
-    found = signature.matches(TABLE, evidence["kernel"], signature.KERNEL)
-    found += signature.matches(TABLE, evidence["fabric_manager"][-20:], signature.FABRIC)
+    now, monotonic = evidence["now"], evidence.get("monotonic")
+    booted = now - monotonic if now and monotonic else None
+    found = kernel_log.matches(evidence["kernel"], now, booted, _all_serve_since(evidence))
+    found += signature.matches(TABLE, _last_start(evidence["fabric_manager"]), signature.FABRIC)
     return [of_match(match, None) for match in found]
+
+
+def _last_start(lines: Sequence[str]) -> Sequence[str]:
+    """The journal of a service since it was last started, or its end."""
+    begins = [number for number, line in enumerate(lines) if line.startswith("Starting ")]
+    return lines[begins[-1] :] if begins else lines[-FABRIC_LINES:]
+
+
+def _all_serve_since(evidence: Mapping[str, Any]) -> float | None:
+    """When the last engine was started (second of the epoch), where every one of the host serves."""
+    states = [diagnose_instance.State(one, evidence) for one in evidence["instances"] if one.get("unit")]
+    now = evidence["now"]
+    if not states or not now or any(not state.healthy or state.age is None for state in states):
+        return None
+    return float(now) - min(state.age for state in states if state.age is not None)
 
 
 def _readiness(facts: Mapping[str, Any]) -> list[Verdict]:
@@ -86,6 +118,7 @@ def _readiness(facts: Mapping[str, Any]) -> list[Verdict]:
             "evidence": _behind(one["check"], facts),
             "remedies": [one["remedy"]] if one["remedy"] else [],
             "sources": [f"gpu_info, check {one['check']}"],
+            "help": f"{PAGE}#checks-of-the-hardware",
         }
         for one in facts["readiness"]
         if one["state"] in (findings.FAIL, findings.WARN) and one["check"] not in OF_LOGIN
@@ -123,7 +156,7 @@ def _behind(check: str, facts: Mapping[str, Any]) -> list[str]:
 
 def _surroundings(evidence: Mapping[str, Any]) -> list[Verdict]:
     found = [of_check("late", None, [what], what=what) for what in evidence["late"]]
-    seen = set()
+    seen: set[Any] = set()
     for disk in evidence["disks"]:
         small = (
             disk["free_mib"] < min(FREE_MIB, disk["total_mib"] / 4) or disk["free_mib"] < disk["total_mib"] * FREE_SHARE
@@ -136,6 +169,11 @@ def _surroundings(evidence: Mapping[str, Any]) -> list[Verdict]:
                     "disk_almost_full", None, [line], path=disk["path"], free=disk["free_mib"], total=disk["total_mib"]
                 )
             )
+        inodes = disk.get("free_inodes")
+        if inodes is not None and inodes < FREE_INODES and ("inodes", disk.get("device")) not in seen:
+            seen.add(("inodes", disk.get("device")))
+            line = f"df -i {disk['path']}: {inodes} inodes free"
+            found.append(of_check("inodes_almost_used", None, [line], path=disk["path"], free=inodes))
     shm = evidence.get("shm") or {}
     if shm.get("free_mib") is not None and evidence["instances"] and shm["free_mib"] < SHM_MIB:
         line = f"df {SHM}: {shm['free_mib']} of {shm['total_mib']} MiB free"

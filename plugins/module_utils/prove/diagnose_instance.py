@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import evidence, journal, receipt, signature
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import TABLE
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.verdict import Verdict, of_check, of_match
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import fault, journal, receipt, signature
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.verdict import Verdict, of_check
 
 # An engine that says nothing for so long hangs; loading, compiling and capturing say something more often.
 SILENT_SECONDS = 600
@@ -25,7 +24,7 @@ def instance(one: Mapping[str, Any], host: Mapping[str, Any]) -> list[Verdict]:
     """Judge an instance; ``host`` is all of the evidence."""
     if not one.get("unit") and "settings" not in one:
         # a recording that holds only a journal
-        return _of_journal(one, since_start(one, 1))
+        return _of_journal(one, start_of(one, 1))
     state = State(one, host)
     return [
         *_unit(state),
@@ -63,18 +62,19 @@ class State:
         return now - last if last and now else self.age
 
     def lines(self) -> list[str]:
-        """Lines of the journal that say what is so now: of the start that runs, or of those that died last."""
-        # the start that runs has had no time to say why the one before it died
-        again = self.restarting or (self.restarts and not self.healthy)
-        return since_start(self.one, 2 if again else 1)
+        """Lines of the journal that say what is so now: of the start that runs, or of the last that died."""
+        # the start that runs may have had no time to say why the one before it died
+        again = (self.restarting or self.restarts) and not self.healthy
+        return fault.of_last_death([start_of(self.one, number) for number in ((2, 1) if again else (1,))])
 
 
-def since_start(one: Mapping[str, Any], starts: int) -> list[str]:
-    """The journal of an instance from one of its last starts on, without what an engine says that is told to end."""
+def start_of(one: Mapping[str, Any], number: int) -> list[str]:
+    """One of the last starts in the journal of an instance, without what an engine says that is told to end."""
+    parts = journal.starts(one["journal"]["lines"], one["name"])
     lines = []
     stopping = False
-    for line in journal.since_start(one["journal"]["lines"], one["name"], starts):
-        if line.startswith(("Stopping ", "Starting ")) and line.rstrip().endswith(f"vLLM instance {one['name']}..."):
+    for line in parts[-number] if number <= len(parts) else ():
+        if line.startswith(("Stopping ", "Starting ")) and line.rstrip().endswith("..."):
             stopping = line.startswith("Stopping ")
         # an engine that is stopped well says that its core died; systemd still tells what matters
         if not stopping or line.startswith("vllm@"):
@@ -92,14 +92,10 @@ def words(seconds: float | None) -> str:
 
 
 def _of_journal(one: Mapping[str, Any], lines: Sequence[str]) -> list[Verdict]:
-    """What the lines tell of; the exception behind a fault that only says that something died stands below it."""
-    why = journal.reason(lines)
+    """What the lines tell of, the failure first."""
     settings = one.get("settings") or {}
     known = {"port": settings.get("port", "8000"), "host": settings.get("host", ""), "path": settings.get("model", "")}
-    return [
-        of_match(match, one["name"], [why] if why and match.signature.generic else [], known)
-        for match in signature.matches(TABLE, evidence.plain(lines))
-    ]
+    return fault.verdicts(lines, one["name"], known)
 
 
 def _unit(state: State) -> list[Verdict]:
@@ -109,7 +105,7 @@ def _unit(state: State) -> list[Verdict]:
         # it serves, so that what it overcame is history
         found = [verdict for verdict in told if verdict["severity"] != signature.FAIL]
         if state.restarts and (state.age is None or state.age < RECENT_SECONDS):
-            before = _of_journal(one, since_start(one, 2))
+            before = _of_journal(one, start_of(one, 2))
             evidence_lines = [line for verdict in before for line in verdict["evidence"]][:3]
             found.append(of_check("restarted", name, evidence_lines, restarts=state.restarts, age=words(state.age)))
         if state.unit.get("NeedDaemonReload") == "yes":
@@ -135,8 +131,8 @@ def _unit(state: State) -> list[Verdict]:
         ]
     if not state.active:
         return [*_stopped(state, fails, shown), *(verdict for verdict in told if verdict not in fails)]
-    # It loads; what it says until now may be a warning.
-    return told
+    # It loads. What it says until now may be a warning; of a fault the process ends, and the unit with it.
+    return [verdict for verdict in told if verdict["severity"] != signature.FAIL]
 
 
 def _state_line(state: State) -> str:
@@ -241,8 +237,10 @@ def _files(state: State) -> list[Verdict]:
     found = []
     if not one.get("has_settings", True):
         found.append(of_check("settings_gone", name, [f"/etc/vllm/{name}.yaml: not there"]))
-    elif not one.get("release_there", True):
-        found.append(of_check("release_gone", name, [f"/opt/vllm/instances/{name}/bin/vllm: not there"]))
+    elif not one.get("release_there", True) and not (state.healthy and "program" not in one):
+        # recordings without a program have looked at one place only, which need not be the host's
+        program = one.get("program") or f"/opt/vllm/instances/{name}/bin/vllm"
+        found.append(of_check("release_gone", name, [f"{program}: not there"], path=program))
     model = one.get("model") or {}
     if model.get("state") == "missing":
         found.append(of_check("model_missing", name, [f"{model['path']}: not there"], path=model["path"]))
@@ -276,6 +274,7 @@ def _check(state: State) -> list[Verdict]:
                     "evidence": [signature.shortened(str(line)) for line in one.get("evidence") or ["role nccl_check"]],
                     "remedies": [f"{str(text)[:1].upper()}{str(text)[1:]}." for text in one.get("remedies") or []],
                     "sources": ["role nccl_check"],
+                    "help": "roles/nccl_check/README.md",
                 }
             )
     return found

@@ -16,13 +16,16 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
     surroundings,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.systemd import parse_show
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import engine_report
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import loglines
 
 SCHEMA_VERSION = 1
-# "1732874001.123456 vllm[812]: text", as journalctl --output=short-unix --no-hostname prints it
-STAMPED = re.compile(r"^(\d{6,}\.\d+) (?:([^\s:\[]+)(?:\[\d+\])?: )?(.*)$")
-# Lines of a journal that are kept: the last starts with their tracebacks.
-MOST_LINES = 1500
+# Lines of a journal that are kept: the last starts with their tracebacks, of which each rank prints its own.
+MOST_LINES = 3000
+# Lines that are looked through for those.
+MOST_SEARCHED = 100_000
+# "-- Boot 1f2e --", "-- No entries --"
+MARKS = re.compile(r"^-- .* --$|^-- (?:Journal|Logs) begins? at ")
+HUSHED = re.compile(r"\b(?:INFO|DEBUG) \d\d-\d\d |\bINFO: ")
 NEEDED_KEYS = ("now", "disks", "compiler", "tokens", "instances", "late")
 
 
@@ -53,7 +56,9 @@ def build(outputs: sources.Outputs, source: str) -> dict[str, Any]:
                 **told.get(name, {}),
                 "name": name,
                 "unit": units.get(f"vllm@{name}.service") or {},
-                "journal": journal(instance_sources.quiet(_text(outputs, journals[name])) if name in journals else ""),
+                "journal": journal(
+                    instance_sources.quiet(_text(outputs, journals[name])) if name in journals else "", described["now"]
+                ),
             }
             for name in names
         ],
@@ -62,23 +67,38 @@ def build(outputs: sources.Outputs, source: str) -> dict[str, Any]:
     }
 
 
-def journal(text: str) -> dict[str, Any]:
-    """Read a journal: its lines without stamps and secrets, and the second (of the epoch) of the last one of vLLM."""
+def journal(text: str, now: float | None = None) -> dict[str, Any]:
+    """Read a journal: its lines without stamps and secrets, and the second (of the epoch) of the last one of vLLM.
+
+    Every format of journalctl is read: a person records what the shell gives.
+    """
     lines, last, start = [], None, None
-    for line in text.splitlines():
-        match = STAMPED.match(line)
-        lines.append(match[3] if match else line)
-        if match:
-            if match[2] == "systemd" and match[3].startswith("Starting "):
-                start = float(match[1])
-            elif match[2] != "systemd":
-                last = float(match[1])
-    return {"lines": _redacted(lines[-MOST_LINES:]), "last": last, "start": start}
+    # a progress bar redraws its line
+    for raw in telling(text.replace("\r", "\n").split("\n")):
+        one = loglines.entry(raw, now)
+        lines.append(loglines.shortened(one.text))
+        if one.at is None or not one.exact:
+            continue
+        if one.source == "systemd":
+            start = one.at if one.text.startswith("Starting ") else start
+        else:
+            last = one.at
+    return {"lines": _redacted(lines), "last": last, "start": start}
+
+
+def telling(lines: Sequence[str]) -> list[str]:
+    """At most MOST_LINES of a journal: its end, and before that what is no message of levels INFO or DEBUG."""
+    found = [line for line in lines[-MOST_SEARCHED:] if line and not MARKS.match(line)]
+    if len(found) <= MOST_LINES:
+        return found
+    half = MOST_LINES // 2
+    loud = [line for line in found[:-half] if not HUSHED.search(line[:200])]
+    return [*loud[-half:], *found[-half:]]
 
 
 def plain(lines: Sequence[str]) -> list[str]:
     """Lines as evidence: without the prefix of vLLM's logger."""
-    return [engine_report.PREFIX.sub("", line, count=1).strip() for line in lines]
+    return loglines.plain(lines)
 
 
 def _redacted(lines: Sequence[str]) -> list[str]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,10 +32,14 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
 )
 
 SETTINGS = Path("/etc/vllm")
-LINKS = Path("/opt/vllm/instances")
+# What the unit starts and where it looks for models, where no unit says it.
+PROGRAM = "/opt/vllm/instances/%i/bin/vllm"
+TEMPLATE = "/etc/systemd/system/vllm@.service"
 MIB = 1024 * 1024
 # File systems that a full disk of stops an engine.
-DISKS = ("/", "/tmp", "/var/lib/vllm", "/var/cache/vllm", "/opt/vllm", "/var/log")  # noqa: S108 - only looked at
+DISKS = ("/", "/tmp", "/var/lib/vllm", "/var/cache/vllm", "/var/log")  # noqa: S108 - only looked at
+STARTS = re.compile(r"^ExecStart=[-@:+!]*(\S+)", re.MULTILINE)
+CACHED = re.compile(r"\bHF_HUB_CACHE=([^\s\"']+)")
 COMPILERS = ("gcc", "cc", "clang")
 SERVICE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HUB_CACHE = "/var/lib/vllm/hub"
@@ -111,17 +117,50 @@ def describe(units: Mapping[str, Mapping[str, str]], seconds: float, ask: bool) 
         return default
 
     wanted = step("the folder /etc/vllm", names, [])
+    places = {name: step(f"the unit of {name}", partial(_places, name, units), Places()) for name in wanted}
+    disks = dict.fromkeys((*DISKS, *(path for one in places.values() for path in one.disks())))
     return {
         "now": time.time(),
         "monotonic": time.clock_gettime(time.CLOCK_MONOTONIC),
-        "disks": [found for path in DISKS if (found := step(f"the disk of {path}", partial(_disk, path)))],
+        "disks": [found for path in disks if (found := step(f"the disk of {path}", partial(_disk, path)))],
         "compiler": next((found for one in COMPILERS if (found := shutil.which(one, path=SERVICE_PATH))), None),
         "tokens": [path for path in (credentials.ENCRYPTED, credentials.PLAIN) if Path(path).exists()],
         "instances": {
-            name: _instance(name, units.get(f"vllm@{name}.service", {}), seconds, ask, step) for name in wanted
+            name: _instance(name, units.get(f"vllm@{name}.service", {}), places[name], seconds, ask, step)
+            for name in wanted
         },
         "late": late,
     }
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where an instance lies, as its unit says it: the program, the hub's cache, the model."""
+
+    program: str = ""
+    hub_cache: str = HUB_CACHE
+    model: str = ""
+
+    def disks(self) -> list[str]:
+        """Folders whose file systems it needs: the engine root, the cache, a model by path."""
+        root = str(Path(self.program).parents[3]) if self.program.count("/") > 3 else ""
+        return [path for path in (root, self.hub_cache, self.model) if path.startswith("/") and Path(path).exists()]
+
+
+def _places(name: str, units: Mapping[str, Mapping[str, str]]) -> Places:
+    """Read the unit of an instance; what its drop-ins set counts more, and its own environment most."""
+    unit = units.get(f"vllm@{name}.service", {})
+    text = text_of(Path(unit.get("FragmentPath") or TEMPLATE)) or ""
+    drop_ins = [text_of(Path(path)) or "" for path in (unit.get("DropInPaths") or "").split()]
+    own = text_of(SETTINGS / f"{name}.env") or ""
+    program = next((found for found in STARTS.findall(text) if found.endswith("/vllm")), PROGRAM)
+    caches = [found for one in (text, *drop_ins, own) for found in CACHED.findall(one)]
+    model = settings(text_of(SETTINGS / f"{name}.yaml") or "").get("model") or ""
+    return Places(
+        program.replace("%i", name),
+        (caches or [HUB_CACHE])[-1].replace("%S", "/var/lib").replace("%i", name),
+        model if model.startswith("/") else "",
+    )
 
 
 def _disk(path: str) -> dict[str, Any] | None:
@@ -138,14 +177,14 @@ def _disk(path: str) -> dict[str, Any] | None:
 
 
 def _instance(
-    name: str, unit: Mapping[str, str], seconds: float, ask: bool, step: Callable[..., Any]
+    name: str, unit: Mapping[str, str], places: Places, seconds: float, ask: bool, step: Callable[..., Any]
 ) -> dict[str, Any]:
     text = text_of(SETTINGS / f"{name}.yaml")
     written = settings(text or "")
     env = environment(text_of(SETTINGS / f"{name}.env") or "")
     process = systemd.process_of(unit)
     receipt_text = text_of(receipt_files.path(name))
-    link = LINKS / name
+    program = Path(places.program)
     port = int(written.get("port") or status.DEFAULT_PORT)
     return {
         "settings": written,
@@ -153,30 +192,21 @@ def _instance(
         "environment": sorted(env),
         "online": env.get("HF_HUB_OFFLINE", "1") in ONLINE,
         "process": process,
-        "pids": step(f"the processes of {name}", lambda: _pids(unit), []),
-        "release": _release(process, link),
-        "release_there": (link / "bin" / "vllm").exists(),
+        "pids": step(f"the processes of {name}", lambda: systemd.pids_of(unit), []),
+        "release": _release(process, program.parents[1]) if places.program else None,
+        "program": places.program or None,
+        "release_there": not places.program or step(f"the release of {name}", program.exists, True),
         "receipt": receipt.read(receipt_text),
         "receipt_damaged": receipt_text is not None and receipt.read(receipt_text) is None,
         "check": _check(name),
-        "model": step(f"the model of {name}", lambda: _model(written), {"state": "unknown", "missing": []}),
+        "model": step(
+            f"the model of {name}", lambda: _model(written, places.hub_cache), {"state": "unknown", "missing": []}
+        ),
         "listener": next(iter(step(f"port {port}", lambda: listeners([port]), [])), None),
         "server": step(
             f"the server of {name}", lambda: _server(name, written, process, seconds, ask), None, 3 * seconds
         ),
     }
-
-
-def _pids(unit: Mapping[str, str]) -> list[int]:
-    group = unit.get("ControlGroup")
-    if not group:
-        return []
-    for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"):
-        folder = Path(root + group)
-        if (folder / "cgroup.procs").exists():
-            texts = [text_of(path) or "" for path in folder.rglob("cgroup.procs")]
-            return sorted({int(pid) for text in texts for pid in text.split()})
-    return []
 
 
 def _release(process: Mapping[str, Any] | None, link: Path) -> str | None:
@@ -198,17 +228,16 @@ def _check(name: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _model(written: Mapping[str, str]) -> dict[str, Any]:
+def _model(written: Mapping[str, str], hub_cache: str) -> dict[str, Any]:
     """Look whether the files of a model are there: by its index, where it has one."""
     model = written.get("model") or ""
     folder = Path(model)
     if not model.startswith("/"):
-        snapshots = Path(HUB_CACHE) / f"models--{model.replace('/', '--')}" / "snapshots"
-        found = sorted(snapshots.glob("*/config.json")) if model else []
-        if not found:
+        found = _snapshot(Path(hub_cache) / f"models--{model.replace('/', '--')}", written.get("revision"))
+        if not model or found is None:
             # the cache may lie elsewhere
-            return {"state": "unknown", "path": str(snapshots), "missing": []}
-        folder = found[-1].parent
+            return {"state": "unknown", "path": hub_cache, "missing": []}
+        folder = found
     if not folder.is_dir():
         return {"state": "missing", "path": str(folder), "missing": []}
     missing = [] if (folder / "config.json").exists() or (folder / "params.json").exists() else ["config.json"]
@@ -223,6 +252,21 @@ def _model(written: Mapping[str, str]) -> dict[str, Any]:
         missing.append("weights (*.safetensors)")
     missing += [f"{path.name} (empty)" for path in weights if path.exists() and not path.stat().st_size]
     return {"state": "incomplete" if missing else "ok", "path": str(folder), "missing": missing[:20]}
+
+
+def _snapshot(repository: Path, revision: str | None) -> Path | None:
+    """The folder of a revision of a model in the hub's cache: a commit, or what a branch led to when it was fetched."""
+    wanted = revision or "main"
+    if "/" in wanted and ".." in wanted:
+        return None
+    commit = (text_of(repository / "refs" / wanted) or wanted).strip()
+    folder = repository / "snapshots" / commit
+    if folder.is_dir():
+        return folder
+    if revision:
+        return None
+    found = sorted(repository.glob("snapshots/*/config.json"))
+    return found[-1].parent if found else None
 
 
 def _server(

@@ -6,42 +6,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import signature
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import TABLE
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import loglines, rootline
 
-# An exception as Python prints it, wherever vLLM's log prefix ends: "(EngineCore pid=12) ERROR ... ValueError: text".
-EXCEPTION = re.compile(
-    r"(?:^|\s)((?:[A-Za-z_][\w]*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Timeout))\s*:\s+(\S.*)$"
-)
-# pydantic puts the sentence on a line of its own.
-VALIDATION = re.compile(r"(?:^|\s)(Value error|Assertion failed), (.+?)(?: \[type=.*)?$")
-USAGE = re.compile(r"(?:^|\s)(vllm(?: serve)?: error: .+)$")
-# Exceptions without a text, as of a failed assertion.
-BARE = re.compile(r"(?:^|\s)(AssertionError|NotImplementedError|KeyError|MemoryError)\s*$")
-KILLED = re.compile(r"(Main process exited, code=\S+ status=\S+|Failed with result '\S+'|killed by the OOM killer.*)")
-# What ended it on another host of its engine (roles/serve/files/ranks.py).
-ELSEWHERE = re.compile(r"^ranks: (.+ is gone \(.+\)), so ")
-# What is printed because of the first fault, and says nothing of it.
-CONSEQUENCES = (
-    "Engine core initialization failed",
-    "EngineCore encountered an issue",
-    "WorkerProc initialization failed",
-    "WorkerProc failed to start",
-    "Worker failed with error",
-    "Executor failed",
-    "cancelled",
-    "Engine core proc",
-    "EngineDeadError",
-    "validation error for",
-    "Process finished with exit code",
-    "leaked",
-)
+# What systemd says of a start, and Python of nothing.
+BEGUN = re.compile(r"^(?:Starting|Started) ")
+# Several API servers of one start print their banners together.
+BANNERS_APART = 60
 # Lines that only bury the telling ones.
 NOISE = re.compile(
     r"Killing process \d+|nanobind|refleaks|^ - (?:leaked|\.\.\. skipped)|resource_tracker|^\s*[~^]+\s*$"
 )
 # What an engine is doing, by what it printed last: (pattern, words); the last match in the journal counts.
 STAGES: Sequence[tuple[re.Pattern[str], str]] = (
+    (
+        re.compile(r"JIT (?:compil|kernel|ops)|[Jj]it[- ]compil|Loading JIT ops|ninja: Entering|^\[\d+/\d+\] .*nvcc"),
+        "compiling kernels",
+    ),
     (re.compile(r"Downloading|Fetching \d+ files"), "downloading"),
     (re.compile(r"Loading .*checkpoint shards:\s+(\d+)%"), "loading weights, {0} %"),
     (re.compile(r"Model loading took|Loading weights took"), "weights loaded"),
@@ -59,46 +39,30 @@ STAGES: Sequence[tuple[re.Pattern[str], str]] = (
 
 
 def reason(lines: Sequence[str]) -> str | None:
-    """Return the fault that a journal tells of, or None: the last exception that is not only a consequence."""
-    found = None
-    elsewhere = fallback = None
-    for line in lines:
-        text = line.rstrip()
-        for pattern in (EXCEPTION, VALIDATION, USAGE, BARE):
-            match = pattern.search(text)
-            if not match:
-                continue
-            groups = match.groups()
-            said = f"{groups[0]}: {groups[1]}" if pattern is EXCEPTION else groups[-1]
-            if not any(phrase in said for phrase in CONSEQUENCES):
-                found = said
-            break
-        gone = ELSEWHERE.search(text)
-        elsewhere = f"{gone.group(1)}; see the journal there" if gone else elsewhere
-        killed = KILLED.search(text)
-        if killed:
-            fallback = killed.group(1)
-    return found or elsewhere or fallback
+    """Return what a start died of, or None: the first fatal line of the process that failed first."""
+    root = rootline.first(loglines.lines(lines))
+    return root.said if root else None
 
 
-def advice(lines: Sequence[str]) -> list[str]:
-    """Return the cause and the numbered remedies of the fault that a journal tells of; nothing for one not known."""
-    failures = [match for match in signature.matches(TABLE, lines) if match.signature.severity == signature.FAIL]
-    if not failures:
-        return []
-    first = failures[0]
-    return [first.cause, *(f"{number}. {remedy}" for number, remedy in enumerate(first.remedies, 1))]
+def starts(lines: Sequence[str], name: str) -> list[list[str]]:
+    """Split a journal into the starts of the instance ``name``, the oldest first; what is before the first is one."""
+    begin = re.compile(
+        rf"^Starting (?:vllm@{re.escape(name)}\.service\b.*|.*vLLM instance {re.escape(name)})\.\.\.\s*$"
+    )
+    begins = [number for number, line in enumerate(lines) if line.startswith("Starting ") and begin.match(line)]
+    if not begins:
+        # a journal without systemd's lines: a banner of the server begins a start
+        begins = [number for number, line in enumerate(lines) if "vLLM API server version" in line]
+        # each of several API servers prints it
+        begins = [number for at, number in enumerate(begins) if not at or number - begins[at - 1] > BANNERS_APART]
+    edges = sorted({0, *begins, len(lines)})
+    return [list(lines[one:next_one]) for one, next_one in zip(edges, edges[1:])] or [[]]
 
 
-def since_start(lines: Sequence[str], name: str, starts: int) -> list[str]:
-    """Return the lines from the last ``starts`` starts of the instance ``name`` on, or all when there are fewer."""
-    begins = [
-        number
-        for number, line in enumerate(lines)
-        # "Starting vllm@x.service - vLLM instance x..."; before systemd 250 without the name of the unit
-        if line.startswith("Starting ") and line.rstrip().endswith(f"vLLM instance {name}...")
-    ]
-    return list(lines[begins[-starts] :]) if 0 < starts <= len(begins) else list(lines)
+def since_start(lines: Sequence[str], name: str, count: int) -> list[str]:
+    """Return the lines from the last ``count`` starts of the instance ``name`` on, or all when there are fewer."""
+    parts = starts(lines, name)
+    return [line for part in (parts[-count:] if count > 0 else parts) for line in part]
 
 
 def telling(lines: Sequence[str], most: int) -> list[str]:
@@ -113,4 +77,5 @@ def stage(lines: Sequence[str]) -> str:
             match = pattern.search(line)
             if match:
                 return words.format(*match.groups())
-    return "starting"
+    # Python imports torch, CUDA libraries and vLLM before the first word: a minute from a cold disk.
+    return "starting" if any(line.strip() and not BEGUN.match(line) for line in lines) else "importing libraries"

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import literals, loglines, rootline
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.loglines import Line
+
 FAIL, WARN, NOTE = "fail", "warn", "note"
 SEVERITIES = (FAIL, WARN, NOTE)
 # Where its lines are printed: the journal of an instance, the kernel's log, the journal of the fabric manager.
@@ -16,15 +19,20 @@ MOST_EVIDENCE = 4
 LONGEST_LINE = 400
 
 
+# A GPU is usable again after the program was started anew, after it was reset, after the host was booted.
+RESTART, RESET, REBOOT = "restart", "reset", "reboot"
+
+
 @dataclass(frozen=True)
 class Signature:
     """A fault that is told by what a program prints.
 
     ``patterns`` are searched for line by line; ``cause`` may name their groups ("{length}"). Remedies stand in the
     order in which a person should try them. ``sample`` are lines as they are printed, from records of real failures or
-    from the source that prints them, and the signature's test. ``explains`` are signatures that are only a consequence
-    when this one is there too. A ``generic`` one says that something failed and not what: it counts when nothing else
-    was found.
+    from the source that prints them, and the signature's test; ``near`` are lines like them that mean something else.
+    ``explains`` are signatures that are only a consequence when this one is there too. A ``generic`` one says that
+    something failed and not what: it counts when nothing else was found. One that was only ``seen`` is what a rank
+    says of another that went away. ``cured`` says after what a fault of the kernel's log is over.
     """
 
     id: str
@@ -36,23 +44,44 @@ class Signature:
     remedies: tuple[str, ...]
     sources: tuple[str, ...]
     sample: str
+    near: str = ""
     where: str = ENGINE
     explains: tuple[str, ...] = ()
     generic: bool = False
-    compiled: tuple[re.Pattern[str], ...] = field(init=False, repr=False, compare=False)
+    seen: bool = False
+    cured: str = REBOOT
+    compiled: tuple[tuple[str, re.Pattern[str]], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Compile the patterns once."""
-        object.__setattr__(self, "compiled", tuple(re.compile(pattern) for pattern in self.patterns))
+        both = tuple((literals.needed(pattern), re.compile(pattern)) for pattern in self.patterns)
+        object.__setattr__(self, "compiled", both)
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """Look for the patterns in a line, in their order."""
+        for literal, pattern in self.compiled:
+            if literal in text:
+                match = pattern.search(text)
+                if match:
+                    return match
+        return None
+
+    @property
+    def strength(self) -> int:
+        """How much it says: 0 for a cause, 1 for what a rank saw of another, 2 for an end without a cause."""
+        return 2 if self.generic else int(self.seen)
 
 
 @dataclass(frozen=True)
 class Match:
-    """A signature that was found: the groups of the last line that matched, and the lines themselves."""
+    """A signature that was found: the groups of the line that tells most, the lines themselves, and where they are."""
 
     signature: Signature
     groups: Mapping[str, str]
     lines: tuple[str, ...]
+    number: int = 0
+    width: int = 0
+    last: int = 0
 
     @property
     def cause(self) -> str:
@@ -72,18 +101,25 @@ def said(text: str, groups: Mapping[str, str]) -> str:
 
 def found(signature: Signature, lines: Sequence[str]) -> Match | None:
     """Look for one signature."""
+    return _found(signature, list(enumerate(map(loglines.shortened, lines))))
+
+
+def _found(signature: Signature, lines: Sequence[tuple[int, str]]) -> Match | None:
     groups: dict[str, str] = {}
     evidence: dict[str, None] = {}
-    for line in lines:
-        for pattern in signature.compiled:
-            match = pattern.search(line)
-            if match:
-                groups.update({name: text for name, text in match.groupdict().items() if text})
-                evidence[shortened(line)] = None
-                break
+    first = width = last = 0
+    for number, line in lines:
+        match = signature.search(line)
+        if match:
+            if not evidence:
+                first, width = number, match.end() - match.start()
+            last = number
+            # what was said first is the cause; what comes later may only add to it
+            groups = {**{name: text for name, text in match.groupdict().items() if text}, **groups}
+            evidence[shortened(line)] = None
     if not evidence:
         return None
-    return Match(signature, groups, tuple(evidence)[-MOST_EVIDENCE:])
+    return Match(signature, groups, tuple(evidence)[:MOST_EVIDENCE], first, width, last)
 
 
 def shortened(line: str) -> str:
@@ -93,9 +129,46 @@ def shortened(line: str) -> str:
 
 
 def matches(table: Iterable[Signature], lines: Sequence[str], where: str = ENGINE) -> list[Match]:
-    """Return what the lines tell of, in the order of the table, without what another of them explains."""
+    """Return what the lines tell of, without what another of them explains.
+
+    An engine dies of one thing: of the failures in its journal the first that is returned is that, and the others are
+    left out. Other logs tell of many things, which are returned in the order of the table.
+    """
     candidates = [one for one in table if one.where == where]
-    all_found = [match for match in (found(one, lines) for one in candidates) if match]
+    if where != ENGINE:
+        return _unexplained([match for match in (found(one, lines) for one in candidates) if match])
+    return of_engine(candidates, loglines.lines(lines))
+
+
+def of_engine(table: Iterable[Signature], lines: Sequence[Line]) -> list[Match]:
+    """What the journal of an engine tells of: at most one failure, first, and what is only worth a warning."""
+    limit = rootline.survived(lines)
+    words = [(line.number, line.said) for line in lines if line.said]
+    fatal = [
+        (line.number, line.said)
+        for line in lines
+        if line.said and line.can_be_fatal and line.number >= limit and not rootline.FRAME.search(line.said)
+    ]
+    fails: list[Match] = []
+    others: list[Match] = []
+    for one in table:
+        if one.where != ENGINE:
+            continue
+        match = _found(one, fatal if one.severity == FAIL else words)
+        if match:
+            (fails if one.severity == FAIL else others).append(match)
+    told = _unexplained([*fails, *others])
+    failures = [match for match in told if match.signature.severity == FAIL]
+    rest = [match for match in told if match.signature.severity != FAIL]
+    return [*sorted(failures, key=_order)[:1], *rest]
+
+
+def _order(match: Match) -> tuple[int, int, int]:
+    """What says most comes first; of those what was said first, and of one line what fits more of it."""
+    return (match.signature.strength, match.number, -match.width)
+
+
+def _unexplained(all_found: Sequence[Match]) -> list[Match]:
     explained = {name for match in all_found for name in match.signature.explains}
     if any(match.signature.severity == FAIL and not match.signature.generic for match in all_found):
         explained |= {match.signature.id for match in all_found if match.signature.generic}

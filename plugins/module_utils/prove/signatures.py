@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
+    signatures_compile,
     signatures_driver,
     signatures_host,
+    signatures_kernel,
     signatures_layout,
     signatures_links,
     signatures_memory,
@@ -19,12 +21,14 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signature import Signature
 
-# Where two tell of one fault, the first is shown.
+# Which of two counts is a matter of what they say and when it was said (signature.py), not of their place here.
 TABLE: tuple[Signature, ...] = (
     *signatures_memory.SIGNATURES,
     *signatures_layout.SIGNATURES,
     *signatures_links.SIGNATURES,
+    *signatures_compile.SIGNATURES,
     *signatures_driver.SIGNATURES,
+    *signatures_kernel.SIGNATURES,
     *signatures_model.SIGNATURES,
     *signatures_host.SIGNATURES,
 )

@@ -6,31 +6,11 @@ from __future__ import annotations
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signature import (
     FABRIC,
     FAIL,
-    KERNEL,
-    WARN,
     Signature,
 )
 
 AREA = "Driver and GPUs"
 XID_SOURCE = "NVIDIA, XID Errors (docs.nvidia.com/deploy/xid-errors)"
-
-
-def xid(
-    numbers: str, name: str, title: str, severity: str, cause: str, remedies: tuple[str, ...], sample: str
-) -> Signature:
-    """A line of the kernel's log in which the NVIDIA driver names one of some XIDs."""
-    return Signature(
-        id=name,
-        area=AREA,
-        title=title,
-        severity=severity,
-        patterns=(rf"NVRM: Xid \(PCI:(?P<gpu>[0-9a-fA-F:.]+)\): (?P<xid>{numbers})\b",),
-        cause=cause,
-        remedies=remedies,
-        sources=(XID_SOURCE,),
-        sample=sample,
-        where=KERNEL,
-    )
 
 
 SIGNATURES = (
@@ -128,31 +108,244 @@ SIGNATURES = (
         area=AREA,
         title="Memory of a GPU returned a wrong value",
         severity=FAIL,
-        patterns=(r"CUDA error: uncorrectable ECC error encountered", r"uncorrectable NVLink error"),
-        cause="A GPU (or its NVLink) found data that it could not correct.",
+        patterns=(r"uncorrectable ECC error encountered", r"cudaErrorECCUncorrectable"),
+        cause="A GPU found data in its memory that it could not correct.",
         remedies=(
             "See nvidia-smi -q -d ECC,ROW_REMAPPER and the kernel's log for the GPU.",
             "Drain the host, reset the GPU (nvidia-smi -r) or reboot; if it comes again, have the GPU replaced.",
         ),
         sources=("CUDA error 214", XID_SOURCE),
         sample="torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
+        near="torch.AcceleratorError: CUDA error: uncorrectable NVLink error detected during the execution",
         explains=("cuda_fault",),
+    ),
+    Signature(
+        id="nvlink_error",
+        area=AREA,
+        title="An NVLink failed while the engine used it",
+        severity=FAIL,
+        patterns=(r"uncorrectable NVLink error", r"cudaErrorNvlinkUncorrectable"),
+        cause="A transfer between GPUs was damaged or lost on an NVLink (CUDA error 220); the memory of the GPUs is "
+        "fine.",
+        remedies=(
+            "See which link: nvidia-smi nvlink -e, and Xid 74 or 144 to 150 in the kernel's log.",
+            "Drain the host and reset the GPUs together with the fabric manager (systemctl stop nvidia-fabricmanager; "
+            "nvidia-smi -r; systemctl start nvidia-fabricmanager), or reboot.",
+            "If it comes again, have the bridge, the baseboard or the GPU replaced.",
+        ),
+        sources=("CUDA error 220", "NVIDIA/open-gpu-kernel-modules#1355"),
+        sample="torch.AcceleratorError: CUDA error: uncorrectable NVLink error detected during the execution",
+        near="torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered",
+        explains=("cuda_fault",),
+    ),
+    Signature(
+        id="gpu_busy",
+        area=AREA,
+        title="A GPU does not take another program",
+        severity=FAIL,
+        patterns=(r"CUDA-capable device\(s\) is/are busy or unavailable", r"cudaErrorDevicesUnavailable"),
+        cause="CUDA says that a GPU is busy or unavailable: its compute mode lets one process in (Exclusive_Process) "
+        "or none, "
+        "it waits for a reset, or it is a vGPU without a licence.",
+        remedies=(
+            "See nvidia-smi -q -d COMPUTE: nvidia-smi -c 0 sets the mode Default; in the mode Exclusive_Process stop "
+            "the "
+            "process that holds the GPU.",
+            "See whether it waits for a reset (nvidia-smi -q | grep -i -A2 recovery; Xid in the kernel's log): drain "
+            "the "
+            "host and nvidia-smi -r, or reboot.",
+            "On a vGPU see the licence: nvidia-smi -q | grep -i license; nvidia-gridd's journal.",
+        ),
+        sources=("CUDA error 46", "Azure/AKS#4870", "scitix/sichek#121"),
+        sample="torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+        near="RuntimeError: No CUDA GPUs are available",
+    ),
+    Signature(
+        id="gpu_lost",
+        area=AREA,
+        title="A GPU is lost",
+        severity=FAIL,
+        patterns=(
+            r"NVMLError_GpuIsLost|GPU is lost|Unable to determine the device handle for GPU",
+            r"NVMLError_ResetRequired|GPU requires reset",
+            r"CUDA error: (?:device not ready|the device is lost)",
+        ),
+        cause="The driver no longer reaches a GPU, or keeps programs off it until it is reset.",
+        remedies=(
+            "See nvidia-smi, and Xid 79, 119 or 154 in the kernel's log.",
+            "Drain the host and reset the GPU (nvidia-smi -r), or reboot; power-cycle the host if it does not come "
+            "back.",
+        ),
+        sources=("NVML return values", XID_SOURCE),
+        sample="pynvml.NVMLError_GpuIsLost: GPU is lost",
+        near="RuntimeError: No CUDA GPUs are available",
+        explains=("no_cuda_device", "device_unknown"),
+    ),
+    Signature(
+        id="graph_capture_failed",
+        area=AREA,
+        title="A CUDA graph could not be captured",
+        severity=FAIL,
+        patterns=(
+            r"operation (?:not permitted when stream is capturing|failed due to a previous error during capture"
+            r"|would result in a merge|would have caused)",
+            r"cudaErrorStreamCapture\w+",
+            r"CUDA ?graph.{0,40}(?:capture (?:failed|error)|cannot be captured)",
+            r"Cannot copy between CPU and CUDA tensors during CUDA graph capture",
+        ),
+        cause="Something was computed while a graph was recorded that graphs do not allow: a kernel of this model or "
+        "backend, "
+        "or another thread that used the GPU.",
+        remedies=(
+            "Set enforce-eager: true in extra_args, to see whether it serves without graphs.",
+            "Choose another attention-backend, or fewer sizes (cudagraph_capture_sizes in compilation-config).",
+            "Use another engine_version.",
+        ),
+        sources=("CUDA errors 900 to 908", "vllm/compilation/cuda_graph.py"),
+        sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1123] torch.AcceleratorError: CUDA error: operation "
+        "not "
+        "permitted when stream is capturing",
+        near="INFO 11-23 20:31:07 [gpu_model_runner.py:6534] Graph capturing finished in 12 secs, took 0.60 GiB",
+        explains=("cuda_fault",),
+    ),
+    Signature(
+        id="gpu_named_by_uuid",
+        area=AREA,
+        title="A GPU is named by its UUID",
+        severity=FAIL,
+        patterns=(r"invalid literal for int\(\) with base 10: '(?P<uuid>(?:MIG|GPU)-[^']*)'",),
+        cause="CUDA_VISIBLE_DEVICES holds {uuid}, and this release of vLLM takes numbers only: it cannot use a MIG "
+        "device or "
+        "a GPU by UUID. What it says of the model's architecture follows from that.",
+        remedies=(
+            "Name GPUs by number: gpus of the instance, and no CUDA_VISIBLE_DEVICES in environment.",
+            "For a slice of MIG use an engine_version that knows UUIDs, or turn MIG off (nvidia-smi -mig 0, no program "
+            "running).",
+        ),
+        sources=("vllm-project/vllm#41848", "vllm-project/vllm#20939", "vllm/platforms/cuda.py"),
+        sample="(APIServer pid=801) ValueError: invalid literal for int() with base 10: "
+        "'MIG-00000000-0000-0000-0000-000000000002'",
+        near="ValueError: invalid literal for int() with base 10: 'eight'",
+        explains=("architecture_not_supported",),
+    ),
+    Signature(
+        id="cuda_unknown_error",
+        area=AREA,
+        title="CUDA cannot start, and does not say why",
+        severity=FAIL,
+        patterns=(r"CUDA unknown error", r"cudaErrorUnknown"),
+        cause="Most often the module nvidia-uvm is not loaded: nothing loads it at boot on some hosts, and a service "
+        "that "
+        "may not gain rights cannot do so (NoNewPrivileges). nvidia-smi does not need it and looks fine.",
+        remedies=(
+            "Load it: nvidia-modprobe -c0 -u (or modprobe nvidia_uvm), then restart {unit}: device files that come "
+            "later "
+            "are closed to a unit that runs.",
+            "Let it be loaded at boot: write nvidia_uvm to /etc/modules-load.d/nvidia-uvm.conf.",
+            "After a suspend: rmmod nvidia_uvm and load it again, with no engine running.",
+        ),
+        sources=("pytorch/pytorch#49081", "NVIDIA/enroot#106", "CUDA error 999"),
+        sample="(APIServer pid=801) RuntimeError: CUDA unknown error - this may be due to an incorrectly set up "
+        "environment, "
+        "e.g. changing env variable CUDA_VISIBLE_DEVICES after program start. Setting the available devices to be "
+        "zero.",
+        near="RuntimeError: No CUDA GPUs are available",
+        explains=("no_cuda_device", "device_unknown"),
+    ),
+    Signature(
+        id="rocm_fault",
+        area=AREA,
+        title="A program failed on an AMD GPU",
+        severity=FAIL,
+        patterns=(
+            r"Memory access fault by GPU (?P<gpu>node-\d+)",
+            r"HW Exception by GPU (?P<gpu>node-\d+)",
+            r"aborting with error ?: ?(?P<what>HSA_STATUS_ERROR_\w+)",
+            r"HIP error: (?P<what>an illegal memory access was encountered|unspecified launch failure"
+            r"|device-side assert triggered)",
+        ),
+        cause="A kernel on GPU {gpu} touched memory that is not there, or hung ({what}): a fault of the engine's code "
+        "for "
+        "this model, of ROCm, or of the GPU's firmware.",
+        remedies=(
+            "Set enforce-eager: true in extra_args, or another attention-backend, to see whether it goes away.",
+            "Update ROCm, the driver and the GPU's firmware; on RDNA and MI300 with hangs try amdgpu.cwsr_enable=0.",
+            "Use another engine_version. See the kernel's log for 'GPU reset' of amdgpu.",
+        ),
+        sources=("ROCm/legacy-rocm-build#6023", "ROCm/legacy-rocm-build#6157", "ROCR-Runtime"),
+        sample="Memory access fault by GPU node-1 (Agent handle: 0x58935a90) on address 0x7fbe6a804000. Reason: Page "
+        "not "
+        "present or supervisor privilege.",
+        near="INFO 11-23 20:31:07 [rocm.py:1] GPU node-1 has 192 GiB of memory",
+    ),
+    Signature(
+        id="rocm_not_usable",
+        area=AREA,
+        title="ROCm cannot use the GPUs",
+        severity=FAIL,
+        patterns=(
+            r"/dev/(?:kfd|dri/\S+)\b.{0,80}(?:Permission denied|No such file|not permitted|denied|failed)",
+            r"(?:Unable to open|open of|opening|Could not open|Can't open) /dev/(?:kfd|dri)",
+            r"No HIP GPUs are available",
+            r"hsa_init.{0,40}(?:fail|HSA_STATUS_ERROR)|ROCk module is NOT loaded",
+            r"HIP error: (?:no ROCm-capable device is detected|initialization error)",
+        ),
+        cause="/dev/kfd or /dev/dri cannot be opened by the service's user, or the module amdgpu is not loaded.",
+        remedies=(
+            "Put the user into the groups that own the devices: serve_groups: [render, video]; run deploy.yml.",
+            "See ls -l /dev/kfd /dev/dri, rocminfo as root, and dmesg | grep amdgpu.",
+            "In a container pass --device /dev/kfd --device /dev/dri.",
+        ),
+        sources=("ROCm installation guide", "torch/cuda/__init__.py"),
+        sample="Unable to open /dev/kfd read-write: Permission denied",
+        near="RuntimeError: No CUDA GPUs are available",
+        explains=("device_unknown", "no_cuda_device"),
     ),
     Signature(
         id="no_kernel_for_gpu",
         area=AREA,
-        title="The engine has no code for this GPU",
+        title="The release has no code for this GPU",
         severity=FAIL,
         patterns=(
             r"no kernel image is available for execution on the device",
+            r"cudaErrorNoKernelImageForDevice|CUDA_ERROR_NO_BINARY_FOR_GPU",
+            r"with CUDA capability (?P<has>sm_\w+) is not compatible with the current PyTorch",
+            r"HIP error: (?:invalid device function|device kernel image is invalid)|hipErrorNoBinaryForGpu",
+        ),
+        cause="The kernels of the release were built for other GPUs: this one is newer than the release, as a "
+        "Blackwell card "
+        "with wheels of CUDA 12.6, or older than what it still supports.",
+        remedies=(
+            "See how new the GPU is: nvidia-smi --query-gpu=name,compute_cap --format=csv.",
+            "For a new GPU (compute capability 10.0, 10.3, 12.0, 12.1, or newer than the release): use a newer "
+            "engine_version; 12.x needs wheels of CUDA 12.8 or newer.",
+            "For an old GPU (below 7.5): use the last release that still supports it, or another host.",
+        ),
+        sources=("vllm-project/vllm#18995", "vllm-project/vllm#14452", "vllm-project/vllm#1284"),
+        sample="RuntimeError: CUDA error: no kernel image is available for execution on the device",
+        near="INFO 11-23 20:31:07 [cuda.py:1] kernel images are loaded",
+        explains=("cuda_fault",),
+    ),
+    Signature(
+        id="gpu_too_old",
+        area=AREA,
+        title="The GPU is too old for this release",
+        severity=FAIL,
+        patterns=(
             r"GPU compute capability below (?P<least>[\d.]+) unsupported",
             r"GPUs? with (?:CUDA|compute) capability (?:below|less than|lower than) (?P<least>[\d.]+)",
             r"requires device with capability >=? \((?P<least>[\d., ]+)\)",
+            r"(?:requires|needs|only supports?) (?:GPUs? with )?(?:compute )?capability (?:of )?(?:at least |>= ?)"
+            r"(?P<least>\d+(?:\.\d)?)",
         ),
-        cause="The release was built for newer GPUs (compute capability 7.5 and above).",
-        remedies=("Serve from a newer GPU.", "Use an older engine_version that still knows this GPU."),
-        sources=("vllm-project/vllm#1284",),
-        sample="RuntimeError: CUDA error: no kernel image is available for execution on the device",
+        cause="The release, or the backend that was chosen, needs compute capability {least} or newer.",
+        remedies=(
+            "Leave the attention-backend and the quantization to vLLM, if extra_args name them.",
+            "Serve from a newer GPU, or use an older engine_version that still knows this one.",
+        ),
+        sources=("vllm/platforms/cuda.py", "xformers"),
+        sample="ValueError: GPU compute capability below 7.5 unsupported",
+        near="RuntimeError: CUDA error: no kernel image is available for execution on the device",
         explains=("cuda_fault",),
     ),
     Signature(
@@ -205,7 +398,8 @@ SIGNATURES = (
         patterns=(
             r"No CUDA GPUs are available",
             r"no CUDA-capable device is detected",
-            r"CUDA unknown error",
+            r"CUDA driver initialization failed",
+            r"CUDA error: initialization error",
             r"Found no NVIDIA driver on your system",
         ),
         cause="The engine sees no GPU: the driver is not loaded, the device files are closed to it, or "
@@ -243,7 +437,10 @@ SIGNATURES = (
         patterns=(
             r"CUDA error: (?P<what>an illegal memory access was encountered|unspecified launch failure|device-side "
             r"assert "
-            r"triggered|misaligned address|an illegal instruction was encountered)",
+            r"triggered|misaligned address|an illegal instruction was encountered|invalid program counter|hardware "
+            r"stack "
+            r"error|operation not supported on global/shared address space|the launch timed out and was terminated)",
+            r"CUBLAS_STATUS_(?P<what>EXECUTION_FAILED|INTERNAL_ERROR)",
         ),
         cause="A kernel failed ({what}): a fault of the engine's code for this model, or of the GPU.",
         remedies=(
@@ -276,138 +473,35 @@ SIGNATURES = (
         "550.127.05 don't match with driver version 550.120. Please update with matching NVIDIA driver package.",
         where=FABRIC,
     ),
-    xid(
-        "79",
-        "xid_fallen_off",
-        "Xid 79: a GPU fell off the bus",
-        FAIL,
-        "GPU {gpu} does not answer on PCIe any more.",
-        (
-            "Drain the host and power-cycle it; a reboot often does not bring the GPU back.",
-            "Check power, heat, riser and the card's seat.",
-            "Have it replaced if it comes again.",
-        ),
-        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:01:00): 79, pid=1122, GPU has fallen off the bus.",
-    ),
-    xid(
-        "48|94|95|140|171|172",
-        "xid_memory",
-        "Xid 48, 94, 95: memory of a GPU is damaged",
-        FAIL,
-        "GPU {gpu} met an error of its memory that it could not correct (Xid {xid}).",
-        (
-            "Restart the engine after Xid 94 (contained); drain the host and reset the GPU (nvidia-smi -r) after 48 "
-            "and 95.",
-            "See nvidia-smi -q -d ROW_REMAPPER: a failed remapping means replacing the GPU.",
-        ),
-        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:83:00): 95, pid=2231, name=VLLM::Worker_TP, Uncontained: "
-        "LTC "
-        "TAG (0x2,0x0). RST: Yes, D-RST: No",
-    ),
-    xid(
-        "63|64|92",
-        "xid_row_remap",
-        "Xid 63, 64: memory of a GPU is being repaired",
-        WARN,
-        "GPU {gpu} has taken a row of memory out of use (Xid {xid}; 64 is a repair that failed).",
-        ("Reset the GPU when the host can be drained (nvidia-smi -r).", "After 64 have the GPU replaced."),
-        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:83:00): 63, pid=2231, Row Remapper: New row (0x000a) marked "
-        "for "
-        "remapping, reset gpu to activate.",
-    ),
-    xid(
-        "74|137|145|149",
-        "xid_nvlink",
-        "Xid 74: an NVLink failed",
-        FAIL,
-        "A link of GPU {gpu} has errors (Xid {xid}).",
-        (
-            "See nvidia-smi nvlink -e and -s for the link.",
-            "Reset the GPUs, with the fabric manager on NVSwitch hosts; reseat the bridge or the baseboard if it comes "
-            "again.",
-        ),
-        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:4f:00): 74, pid=3311, NVLink: fatal error detected on link "
-        "7(0x0, "
-        "0x0, 0x10000, 0x0, 0x0, 0x0, 0x0)",
-    ),
-    xid(
-        "119|120|61|62|109",
-        "xid_gsp",
-        "Xid 119, 120: the GPU's own processor hangs",
-        FAIL,
-        "GPU {gpu} does not answer the driver (Xid {xid}, GSP).",
-        (
-            "Reset the GPU or reboot the host.",
-            "Update the driver; if it comes again, turn the GSP firmware off on data centre cards "
-            "(NVreg_EnableGpuFirmware=0).",
-        ),
-        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:0f:00): 119, pid=2231, name=VLLM::Worker_TP, Timeout after "
-        "6s of "
-        "waiting for RPC response from GPU0 GSP! Expected function 76 (GSP_RM_CONTROL) (0x20802a02 0x8).",
-    ),
-    xid(
-        "13|31|43|45|68|69",
-        "xid_program",
-        "Xid 13, 31, 43: a program did something that the GPU refused",
-        WARN,
-        "A program on GPU {gpu} was ended (Xid {xid}); mostly a fault of the program, not of the GPU.",
-        (
-            "See which instance died at that time, and the fault that its journal tells of.",
-            "If it happens to different programs on the same GPU, let the GPU be tested (dcgmi diag -r 3).",
-        ),
-        "Sep 30 07:50:11 gpu01 kernel: NVRM: Xid (PCI:0000:00:06): 31, pid=79749, name=exe, Ch 0000000a, intr "
-        "00000000. MMU "
-        "Fault: ENGINE GRAPHICS GPC2 GPCCLIENT_T1_7 faulted @ 0x2b57_b3000000.",
-    ),
     Signature(
-        id="driver_not_loading",
+        id="fabric_needs_nvlsm",
         area=AREA,
-        title="The kernel refuses the NVIDIA driver",
+        title="The fabric manager lacks what NVLink 5 needs",
         severity=FAIL,
         patterns=(
-            r"NVRM: API mismatch",
-            r"NVRM: .*requires use of the NVIDIA open kernel modules",
-            r"NVRM: RmInitAdapter failed",
-            r"nvidia: module verification failed.*Key was rejected|Loading of module with unavailable key is rejected",
+            r"Kernel module \"?(?P<module>[\w-]+)\"? has not been loaded",
+            r"(?:nvlsm|NVLSM|NVLink Subnet Manager)\b.{0,80}(?:not (?:found|installed|running)|No such "
+            r"file|fail|cannot)",
+            r"(?:No|no) Infiniband device|Infiniband device.{0,40}not found",
+            r"(?P<module>libibumad|libibumad\.so\.3|ibstat|infiniband-diags).{0,60}(?:not found|No such file"
+            r"|cannot open shared)",
         ),
-        cause="The kernel module does not fit the GPU or the libraries, or it is not signed.",
+        cause="On HGX B200 and B300 the NVSwitches are reached as InfiniBand devices ({module}): the fabric manager "
+        "needs "
+        "NVIDIA's subnet manager (nvlsm), infiniband-diags, and the kernel modules ib_umad and mlx5_ib.",
         remedies=(
-            "Reboot, if the driver was just updated (API mismatch).",
-            "Install the open kernel module for Blackwell and newer (role cuda does).",
-            "Sign the module, or switch secure boot off.",
+            "Load the modules: modprobe ib_umad mlx5_ib, and write both to /etc/modules-load.d/nvlink5.conf; on Ubuntu "
+            "they "
+            "are part of linux-modules-extra of the kernel that runs.",
+            "Install nvlsm and infiniband-diags (role cuda does on such hosts), then: systemctl restart "
+            "nvidia-fabricmanager, with no engine running.",
         ),
-        sources=("NVIDIA open-gpu-kernel-modules",),
-        sample="Nov 12 17:59:27 gpu01 kernel: NVRM: API mismatch: the client has the version 580.105.08, but this "
-        "kernel "
-        "module has the version 580.95.05.",
-        where=KERNEL,
-    ),
-    Signature(
-        id="amdgpu_reset",
-        area=AREA,
-        title="An AMD GPU was reset",
-        severity=FAIL,
-        patterns=(r"amdgpu.*(?:GPU reset begin|ring \S+ timeout|uncorrectable hardware errors detected)",),
-        cause="The driver had to reset a GPU: a program hung it, or its memory is damaged.",
-        remedies=(
-            "Restart the instances of the host, and see whether it comes again with the same model.",
-            "See amd-smi metric --ecc, and update ROCm and the driver.",
-        ),
-        sources=("Linux drivers/gpu/drm/amd/amdgpu",),
-        sample="Nov 12 17:59:27 gpu01 kernel: amdgpu 0000:c1:00.0: amdgpu: GPU reset begin!. Source: 1",
-        where=KERNEL,
-    ),
-    Signature(
-        id="kernel_out_of_memory",
-        area="Memory",
-        title="The kernel ran out of memory",
-        severity=WARN,
-        patterns=(r"(?:Memory cgroup out of memory|Out of memory): Killed process \d+ \((?P<name>[^)]*)\)",),
-        cause="The kernel killed {name} to get memory back.",
-        remedies=("See which unit it was of (the line 'oom-kill:' before it), and what that unit's fault says.",),
-        sources=("Linux mm/oom_kill.c",),
-        sample="Nov 12 17:59:27 gpu01 kernel: Memory cgroup out of memory: Killed process 2231 (VLLM::EngineCor) "
-        "total-vm:9123456kB, anon-rss:524288kB, file-rss:0kB, shmem-rss:0kB, UID:998 pgtables:2048kB oom_score_adj:0",
-        where=KERNEL,
+        sources=("NVIDIA/gpu-operator#2781", "spectrocloud/CanvOS#700", "NVIDIA Fabric Manager guide"),
+        sample="Jul 20 16:15:36 gpu01 nvidia-fabricmanager-start.sh[4753]: Kernel module "
+        '"ib_umad" has not been loaded, fabric manager cannot be started',
+        near="Jul 20 16:15:36 gpu01 nvidia-fabricmanager-start.sh[4753]: Polling for at least one Infiniband device "
+        "before "
+        "starting Fabric Manager...",
+        where=FABRIC,
     ),
 )

@@ -18,29 +18,104 @@ SIGNATURES = (
         patterns=(
             r"error while attempting to bind on address \('(?P<host>[^']*)', (?P<port>\d+)\): address already in use",
             r"Address already in use",
-            r"EADDRINUSE",
         ),
         cause="Another program listens on port {port}.",
         remedies=(
             "See who it is (ss -ltnp) and stop it: often a second instance, or an engine that was started by hand.",
-            "Give the instance another port; for ranks that meet, another master_port.",
+            "Give the instance another port.",
         ),
         sources=("entrypoints/launchers/launcher.py:358",),
         sample="(APIServer pid=801) OSError: [Errno 98] Address already in use",
+        near="INFO 11-23 20:31:07 [utils.py:1] Port 8000 is already in use, trying port 8001",
+    ),
+    Signature(
+        id="rank_port_in_use",
+        area=AREA,
+        title="A port at which the ranks meet is taken",
+        severity=FAIL,
+        patterns=(
+            r"The server socket has failed to (?:listen on|bind to) any local network address.*?port: (?P<port>\d+)",
+            r"The server socket has failed to (?:listen on|bind to).*?:(?P<port>\d+)\b",
+            r"ZMQError: Address already in use(?: \(addr='tcp://[^']*:(?P<port>\d+)'\))?",
+            r"EADDRINUSE",
+        ),
+        cause="Port {port}, at which the ranks of the engine meet, was taken by another program at the same moment: "
+        "vLLM chooses a free one and opens it later. The API's port has nothing to do with it.",
+        remedies=(
+            "Start the instance again: the next port is another one.",
+            "Start engines of one host one after the other, or give each a master_port (or VLLM_PORT in environment) "
+            "far "
+            "from those of the others.",
+            "See who holds it, if it stays: ss -ltnp.",
+        ),
+        sources=("torch TCPStore.cpp", "vllm-project/vllm#39015", "vllm-project/vllm#15987"),
+        sample="(Worker_TP1 pid=815) ERROR 11-23 20:31:07 [multiproc_executor.py:871] "
+        "torch.distributed.DistNetworkError: The server socket has failed to listen on any local network address. "
+        "port: 32847, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use",
+        near="(APIServer pid=801) OSError: [Errno 98] Address already in use",
+        explains=("port_in_use",),
     ),
     Signature(
         id="address_not_here",
         area=AREA,
         title="The address is not one of the host",
         severity=FAIL,
-        patterns=(
-            r"Cannot assign requested address",
-            r"(?<!ConnectError: )\[Errno -[23]\] (?:Name or service|Temporary failure)",
-        ),
+        patterns=(r"Cannot assign requested address",),
         cause="host names an address that no interface of this machine has.",
         remedies=("Correct host (ip -brief address lists them), or write 0.0.0.0 behind a firewall.",),
         sources=("errno 99",),
         sample="(APIServer pid=801) OSError: [Errno 99] Cannot assign requested address",
+        near="(APIServer pid=801) OSError: [Errno 98] Address already in use",
+    ),
+    Signature(
+        id="dns_failed",
+        area=AREA,
+        title="A name cannot be resolved",
+        severity=FAIL,
+        patterns=(
+            r"Failed to resolve '(?P<name>[^']+)'",
+            r"(?:host='|Could not resolve host: |Cannot connect to host |[Cc]ould not translate host name \")"
+            r"(?P<name>[\w.-]+).*(?:name resolution|Name or service not known|No address associated)",
+            r"Could not resolve host: (?P<name>[\w.-]+)",
+            r"Temporary failure in name resolution|Name or service not known|nodename nor servname provided"
+            r"|No address associated with hostname|NameResolutionError|Name does not resolve",
+            r"\[Errno -[235]\]",
+        ),
+        cause="DNS does not know {name}, or did not answer: the hub, an object store, a tracing endpoint, a proxy, or "
+        "a "
+        "host of the engine that is written by name.",
+        remedies=(
+            "Ask on the host: getent hosts NAME; resolvectl status. Correct the name, or /etc/hosts and the resolver.",
+            "Write addresses in place of names in nodes, master_addr and host.",
+            "If it is the hub: leave HF_HUB_OFFLINE out of environment; deploy.yml brings the model before the start.",
+        ),
+        sources=("getaddrinfo(3)", "vllm-project/vllm#19002", "vllm-project/vllm#3656"),
+        sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1123] urllib3.exceptions.NameResolutionError: "
+        "HTTPSConnection(host='s3.internal', port=443): Failed to resolve 's3.internal' ([Errno -3] Temporary failure "
+        "in "
+        "name resolution)",
+        near="(APIServer pid=801) OSError: [Errno 99] Cannot assign requested address",
+    ),
+    Signature(
+        id="certificate_not_trusted",
+        area=AREA,
+        title="A certificate is not trusted",
+        severity=FAIL,
+        patterns=(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSLCertVerificationError",),
+        cause="A server's certificate is not signed by an authority that Python knows: a proxy that inspects traffic, "
+        "an "
+        "own authority, or a clock that is wrong.",
+        remedies=(
+            "Name the authorities: SSL_CERT_FILE and REQUESTS_CA_BUNDLE in environment (a file on the host).",
+            "See the host's clock: timedatectl.",
+        ),
+        sources=("Python ssl",),
+        sample="requests.exceptions.SSLError: HTTPSConnectionPool(host='huggingface.co', port=443): Max retries "
+        "exceeded "
+        "(Caused by SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: "
+        "self-signed certificate in certificate chain (_ssl.c:1000)')))",
+        near="SSLError: EOF occurred in violation of protocol",
+        explains=("hub_not_reached",),
     ),
     Signature(
         id="wrong_option",
@@ -58,46 +133,6 @@ SIGNATURES = (
         sample="vllm serve: error: unrecognized arguments: --swap-space 4",
     ),
     Signature(
-        id="no_compiler",
-        area=AREA,
-        title="There is no C compiler",
-        severity=FAIL,
-        patterns=(
-            r"Failed to find C compiler",
-            r"InvalidCxxCompiler",
-            r"No working C\+\+ compiler found",
-            r"fatal error: Python\.h: No such file or directory",
-            r"(?P<what>gcc|g\+\+|cc): (?:not found|No such file)",
-        ),
-        cause="Triton and Inductor compile small programs when the engine starts, and find no compiler or no headers.",
-        remedies=(
-            "Install gcc, g++ and the headers of the release's Python (the role engine does).",
-            "Set enforce_eager: true, if it cannot be installed; Triton still needs one on GPUs.",
-        ),
-        sources=("triton/runtime/build.py", "torch/_inductor/exc.py:82", "vllm-project/vllm#2997"),
-        sample="RuntimeError: Failed to find C compiler. Please specify via CC environment variable or set "
-        "triton.knobs.build.impl.",
-    ),
-    Signature(
-        id="no_nvcc",
-        area=AREA,
-        title="There is no CUDA compiler",
-        severity=FAIL,
-        patterns=(
-            r"Could not find nvcc",
-            r"nvcc: (?:command )?not found",
-            r"CUDA_HOME environment variable is not set",
-        ),
-        cause="A kernel that is not prebuilt has to be compiled, and there is no CUDA toolkit.",
-        remedies=(
-            "Run 'vllm download-kernels' with the release's Python.",
-            "Install the toolkit of the driver's CUDA (cuda_toolkit), or choose another attention-backend in "
-            "extra_args.",
-        ),
-        sources=("flashinfer/jit", "utils/flashinfer.py:143"),
-        sample="RuntimeError: Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist",
-    ),
-    Signature(
         id="disk_full",
         area=AREA,
         title="The disk is full",
@@ -109,6 +144,7 @@ SIGNATURES = (
             "Remove models and releases that no instance uses: deploy.yml does at its end.",
             "Move model_hub_cache or engine_root to a larger disk.",
         ),
+        explains=("compile_cache_damaged",),
         sources=("errno 28",),
         sample="OSError: [Errno 28] No space left on device: '/var/cache/vllm/chat/vllm/torch_compile_cache'",
     ),
@@ -123,13 +159,106 @@ SIGNATURES = (
         ),
         cause="{path} is closed to the service's user, or outside of what the unit may write (ProtectSystem=strict).",
         remedies=(
-            "Let the user vllm read the model: the folders above it too.",
-            "Let caches lie in /var/cache/vllm/<name>, where the unit puts HOME and XDG_CACHE_HOME; take other paths "
-            "out of "
-            "environment.",
+            "See what closes it: namei -l {path}; the unit runs as vllm.",
+            "A model, a tokenizer or a template: let vllm read the file, and pass through the folders above it.",
+            "A cache: leave it in /var/cache/vllm/<name>, where the unit puts HOME and XDG_CACHE_HOME; take other "
+            "paths "
+            "out of environment.",
         ),
+        explains=("compile_cache_damaged",),
         sources=("errno 13, 30",),
         sample="PermissionError: [Errno 13] Permission denied: '/srv/models/llama/config.json'",
+        near="PermissionError: [Errno 1] Operation not permitted",
+    ),
+    Signature(
+        id="release_closed",
+        area=AREA,
+        title="A file of the release is closed to the service",
+        severity=FAIL,
+        patterns=(
+            r"(?:PermissionError|OSError): \[Errno 13\] Permission denied: '(?P<path>[^']*(?:/site-packages/|/releases/"
+            r"|/instances/)(?![^']*/bin/)[^']*)'",
+        ),
+        cause="{path} belongs to the engine's release and cannot be read by the service's user: a release that was "
+        "copied "
+        "or changed by hand, or under a narrow umask.",
+        remedies=(
+            "Remove the release and run deploy.yml, which makes it anew with the right permissions.",
+            "Or open it: chmod -R a+rX on the folder of the release.",
+        ),
+        sources=("errno 13",),
+        sample="PermissionError: [Errno 13] Permission denied: "
+        "'/opt/vllm/releases/0.33.0-cuda/lib/python3.12/site-packages/vllm/envs.py'",
+        near="PermissionError: [Errno 13] Permission denied: '/srv/models/llama/config.json'",
+        explains=("not_writable",),
+    ),
+    Signature(
+        id="call_forbidden",
+        area=AREA,
+        title="A system call is forbidden to the engine",
+        severity=FAIL,
+        patterns=(
+            r"\b(?P<call>pidfd_getfd|pidfd_open|process_vm_readv|process_vm_writev|ptrace|io_uring_setup|perf_event_open"
+            r"|userfaultfd|set_mempolicy|mbind|move_pages|unshare|setns|shmget|shm_open|memfd_create|mlock2?|mlockall)\b"
+            r".{0,120}(?:Operation not permitted|Permission denied|EPERM|EACCES|errno[ :=]*1\b|[Ee]rrno 13\b)",
+            r"code=(?:killed|dumped), status=31/SYS",
+            r"(?P<call>socket).{0,60}Address family not supported by protocol",
+        ),
+        cause="{call} was refused: the unit's own sandbox (SystemCallFilter=, RestrictAddressFamilies=) or "
+        "kernel.yama.ptrace_scope does not allow it. Ranks that share GPU memory by file descriptors need pidfd_getfd.",
+        remedies=(
+            "Run deploy.yml: the unit that it writes allows pidfd_getfd between the processes of an engine.",
+            "If it is still refused: sysctl kernel.yama.ptrace_scope=0, or CAP_SYS_PTRACE in a container.",
+            "For another call add a drop-in: [Service] SystemCallFilter=<the call> (systemctl edit {unit}).",
+            "Leave expandable_segments out of PYTORCH_CUDA_ALLOC_CONF, if it is set.",
+        ),
+        sources=("flashinfer-ai/flashinfer#2394", "vllm-project/vllm#53960", "pidfd_getfd(2)", "systemd.exec(5)"),
+        sample="(EngineCore_DP0 pid=2944726) RuntimeError: pidfd_getfd(pidfd=185, fd=163) failed with errno 1: "
+        "Operation "
+        "not permitted. Permission denied. If running in a container, try adding --cap-add=SYS_PTRACE to your docker "
+        "run "
+        "command.",
+        near="PermissionError: [Errno 13] Permission denied: '/srv/models/ptrace/config.json'",
+    ),
+    Signature(
+        id="glibc_too_old",
+        area=AREA,
+        title="The distribution is older than the release",
+        severity=FAIL,
+        patterns=(
+            r"version `(?P<what>(?:GLIBC|GLIBCXX|CXXABI|GCC)_[\d.]+)' not found(?: \(required by (?P<path>[^)]+)\))?",
+        ),
+        cause="The release was built for a newer system: {what} is not in this one's C or C++ library.",
+        remedies=(
+            "Serve from a newer distribution (ldd --version says the host's glibc), or in a container.",
+            "Use an older engine_version, whose wheels ask for less.",
+            "Take LD_LIBRARY_PATH out of environment, if it brings an older libstdc++ (conda does).",
+        ),
+        sources=("ld.so(8)", "PEP 600, manylinux"),
+        sample="ImportError: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by "
+        "/opt/vllm/releases/0.33.0-cuda/lib/python3.12/site-packages/vllm/_C.abi3.so)",
+        near="ImportError: libgomp.so.1: cannot open shared object file: No such file or directory",
+        explains=("library_missing",),
+    ),
+    Signature(
+        id="driver_library_missing",
+        area=AREA,
+        title="The driver's library is missing",
+        severity=FAIL,
+        patterns=(
+            r"lib(?:cuda|nvidia-ml)\.so\.1: cannot open shared object",
+            r"NVMLError_LibraryNotFound|NVML Shared Library Not Found",
+        ),
+        cause="The libraries of the NVIDIA driver (libcuda.so.1, libnvidia-ml.so.1) are not where the loader looks: no "
+        "driver is installed, or only its kernel module.",
+        remedies=(
+            "See nvidia-smi and ldconfig -p | grep libcuda; run ldconfig after an installation by .run file.",
+            "Install the driver (role cuda, cuda_driver: nvidia), with the packages for computing.",
+        ),
+        sources=("ld.so(8)", "pynvml"),
+        sample="ImportError: libcuda.so.1: cannot open shared object file: No such file or directory",
+        near="ImportError: libcudart.so.13: cannot open shared object file: No such file or directory",
+        explains=("library_missing", "device_unknown", "no_cuda_device"),
     ),
     Signature(
         id="library_missing",
@@ -150,6 +279,9 @@ SIGNATURES = (
         ),
         sources=("Python import", "ld.so(8)"),
         sample="ImportError: libcudart.so.13: cannot open shared object file: No such file or directory",
+        near="WARNING 11-23 20:30:01 [import_utils.py:408] ImportError: libnvrtc.so.13: cannot open shared object "
+        "file: "
+        "No such file or directory",
     ),
     Signature(
         id="illegal_instruction",
@@ -231,7 +363,7 @@ SIGNATURES = (
         area=AREA,
         title="The engine did not end when it was told to",
         severity=WARN,
-        patterns=(r"State 'stop-sig\w+' timed out\. Killing", r"Failed with result 'timeout'"),
+        patterns=(r"State 'stop-sig\w+' timed out\. Killing",),
         cause="It was killed after TimeoutStopSec, with requests that still ran.",
         remedies=(
             "Raise serve_drain_seconds, if requests take that long.",
@@ -239,6 +371,93 @@ SIGNATURES = (
         ),
         sources=("systemd.service(5)",),
         sample="vllm@chat.service: State 'stop-sigterm' timed out. Killing.",
+    ),
+    Signature(
+        id="start_timed_out",
+        area=AREA,
+        title="What the unit waits for before its start did not come",
+        severity=FAIL,
+        patterns=(r"start(?P<step>-pre|-post)? operation timed out",),
+        cause="The engine was not started: a command before it (start{step}) did not end in time. An engine that "
+        "shares "
+        "its GPU waits there until the other one serves.",
+        remedies=(
+            "See what it waits for: systemctl cat {unit}, ExecStartPre= in its drop-ins, and that instance's own "
+            "fault.",
+            "Raise serve_start_timeout, if the other engine only loads for longer.",
+            "Disable the instance that is waited for, if it is not wanted any more, and run deploy.yml.",
+        ),
+        sources=("systemd.service(5), TimeoutStartSec=", "roles/serve/templates/start_after.conf.j2"),
+        sample="vllm@chat.service: start-pre operation timed out. Terminating.",
+        near="vllm@chat.service: State 'stop-sigterm' timed out. Killing.",
+        explains=("stopped_hard",),
+    ),
+    Signature(
+        id="unit_not_set_up",
+        area=AREA,
+        title="systemd could not set the unit up",
+        severity=FAIL,
+        patterns=(
+            r"Failed at step (?P<step>\w+) spawning (?P<path>\S+?): (?P<what>.+)$",
+            r"Main process exited, code=exited, status=2\d\d/(?P<step>[A-Z_]+)",
+            r"Failed to set up (?P<step>mount namespacing|namespaces?|IPC namespac\w+): (?:(?P<path>/\S+): "
+            r")?(?P<what>.+)$",
+        ),
+        cause="The engine was not started: step {step} of its unit failed ({path}: {what}).",
+        remedies=(
+            "USER or GROUP: the user of the service does not exist; NAMESPACE: a folder that a drop-in names is not "
+            "there; "
+            "CACHE_DIRECTORY and STATE_DIRECTORY: the disk is full or read-only.",
+            "See the unit with its drop-ins: systemctl cat {unit}; then run deploy.yml.",
+        ),
+        generic=True,
+        sources=("systemd.exec(5), process exit codes",),
+        sample="vllm@chat.service: Failed at step USER spawning /opt/vllm/instances/chat/bin/vllm: No such process\n"
+        "vllm@chat.service: Main process exited, code=exited, status=217/USER",
+        near="vllm@chat.service: Main process exited, code=exited, status=1/FAILURE",
+    ),
+    Signature(
+        id="release_not_executable",
+        area=AREA,
+        title="The engine's program may not be executed",
+        severity=FAIL,
+        patterns=(
+            r"Failed at step EXEC spawning (?P<path>\S+): (?:Permission denied|Exec format error)",
+            r"Unable to locate executable '?(?P<path>[^':]+)'?: Permission denied",
+            r"Failed to (?:execute|locate executable) '?(?P<path>[^':]+)'?: (?:Permission denied|Exec format error)",
+        ),
+        cause="{path} is there and cannot be run: its file system is mounted noexec, it lost its run bit, or it is of "
+        "another processor.",
+        remedies=(
+            "See it: findmnt -T {path} -o TARGET,OPTIONS; ls -lL {path}.",
+            "Mount the file system without noexec, or move engine_root, and run deploy.yml.",
+            "Remove the release and run deploy.yml, which makes it anew.",
+        ),
+        sources=("systemd.exec(5), 203/EXEC",),
+        sample="vllm@chat.service: Failed at step EXEC spawning /opt/vllm/instances/chat/bin/vllm: Permission denied",
+        near="vllm@chat.service: Failed at step EXEC spawning /opt/vllm/instances/chat/bin/vllm: No such file or "
+        "directory",
+        explains=("release_missing",),
+    ),
+    Signature(
+        id="too_many_processes",
+        area=AREA,
+        title="No further process or thread may be started",
+        severity=FAIL,
+        patterns=(
+            r"can't start new thread",
+            r"(?:fork|pthread_create|clone)\b.{0,60}Resource temporarily unavailable",
+            r"Resource temporarily unavailable.{0,60}(?:fork|pthread_create|thread)",
+        ),
+        cause="The limit of processes and threads is reached: TasksMax of the unit or of its slice, or the kernel's "
+        "pid_max.",
+        remedies=(
+            "See systemctl show {unit} -p TasksMax -p TasksCurrent, and the limits of system.slice.",
+            "Set OMP_NUM_THREADS: '1' in environment on hosts with very many cores.",
+        ),
+        sources=("errno 11", "systemd.resource-control(5), TasksMax="),
+        sample="RuntimeError: can't start new thread",
+        near="BlockingIOError: [Errno 11] Resource temporarily unavailable",
     ),
     Signature(
         id="setting_refused",
@@ -329,6 +548,7 @@ SIGNATURES = (
         generic=True,
         sources=("systemd.service(5)",),
         sample="vllm@chat.service: Main process exited, code=killed, status=9/KILL",
+        near="vllm@chat.service: Main process exited, code=exited, status=1/FAILURE",
     ),
     Signature(
         id="start_limit_hit",

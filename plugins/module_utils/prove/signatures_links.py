@@ -129,6 +129,7 @@ SIGNATURES = (
             "See whether that host is up and the network between them holds.",
             "Restart the engine on all of its hosts together.",
         ),
+        seen=True,
         sources=("NCCL src/include/nccl.h", "gloo/transport/tcp/pair.cc"),
         sample="RuntimeError: [../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer "
         "[10.0.0.12]:53422",
@@ -179,36 +180,225 @@ SIGNATURES = (
         severity=FAIL,
         patterns=(
             r"Failed to bind NVLink SHARP \(NVLS\) Multicast memory",
-            r"transport/nvls\.cc.*(?:CUDA|Cuda) failure",
+            r"transport/nvls\.cc.*(?:CUDA|Cuda) (?:failure|error)",
+            r"cuMulticast\w+.{0,80}(?:fail|error|not supported|not permitted)",
         ),
-        cause="The fabric does not give NCCL multicast memory: the fabric manager was restarted, or is of another "
-        "version.",
+        cause="The fabric does not give NCCL multicast memory: the fabric manager was stopped or restarted while the "
+        "GPUs "
+        "were in use, or is of another version than the driver.",
         remedies=(
-            "Restart nvidia-fabricmanager with no engine running, then the engines.",
-            "Set NCCL_NVLS_ENABLE: '0' in environment until that is done.",
+            "Drain the host, stop all engines, and reset the GPUs together with the fabric manager: systemctl stop "
+            "nvidia-fabricmanager; nvidia-smi -r; systemctl start nvidia-fabricmanager. Or reboot the host. A restart "
+            "of "
+            "the fabric manager without a reset of the GPUs brings the fault back.",
+            "Set NCCL_NVLS_ENABLE: '0' in environment until that can be done.",
+            "See that the fabric manager is of exactly the driver's version.",
         ),
-        sources=("NCCL src/transport/nvls.cc",),
+        sources=("NCCL src/transport/nvls.cc", "NVIDIA/nccl#1488", "NVIDIA/nccl#1562"),
         sample="gpu01:2311:2420 [3] transport/nvls.cc:259 NCCL WARN Failed to bind NVLink SHARP (NVLS) Multicast "
         "memory of "
         "size 2097152 : CUDA error 401 'the operation cannot be performed in the present state'",
+        near="gpu01:2311:2420 [3] NCCL INFO NVLS multicast support is not available on dev 0",
+    ),
+    Signature(
+        id="imex_missing",
+        area=AREA,
+        title="GPUs of several hosts share memory over NVLink, and no IMEX channel is open",
+        severity=FAIL,
+        patterns=(
+            r"MNNVL .*(?:not working|not available|failed)",
+            r"[Cc]heck the IMEX|nvidia-caps-imex-channels|IMEX "
+            r"(?:channel|domain|daemon).{0,60}(?:not|fail|error|missing)",
+            r"\bNCCL WARN Cuda failure 800\b",
+            r"CUDA_ERROR_NOT_PERMITTED|cuMem\w*(?:Create|Export\w*|Import\w*).{0,60}operation not permitted",
+        ),
+        cause="Memory is shared over a multi-node NVLink fabric by IMEX: its service does not run, or its channel "
+        "(/dev/nvidia-caps-imex-channels/channel0) is closed to the service's user.",
+        remedies=(
+            "Start nvidia-imex on all hosts of the NVLink domain (nvidia-imex-ctl -N shows them), and load the driver "
+            "with "
+            "NVreg_CreateImexChannel0=1.",
+            "Set NCCL_MNNVL_ENABLE: '0' in environment: NCCL then uses the network between hosts.",
+        ),
+        sources=("NVIDIA/nccl#1925", "microsoft/mscclpp#467", "NVIDIA IMEX guide"),
+        sample="gpu01:3769901:3769901 [1] mnnvl.cc:67 NCCL WARN MNNVL (cliqueSize 8) is available but not working on "
+        "this "
+        "system. Check the IMEX channel configuration (/dev/nvidia-caps-imex-channels). Set NCCL_MNNVL_ENABLE=0 to "
+        "ignore this issue.",
+        near="gpu01:1:1 [0] NCCL INFO MNNVL busId 0x1901000 fabric UUID 0.0 cliqueId 0x0 state 3 healthMask 0x0",
+        explains=("nccl_failed",),
+    ),
+    Signature(
+        id="memlock_too_low",
+        area=AREA,
+        title="Memory may not be pinned",
+        severity=FAIL,
+        patterns=(
+            r"ibv_\w+.{0,80}Cannot allocate memory",
+            r"(?:RLIMIT_MEMLOCK|ulimit -l|memlock|[Ll]ocked memory|max locked memory).{0,80}"
+            r"(?:too (?:low|small)|exceed|limit|unlimited|increase)",
+            r"(?:mlock|cudaHostAlloc|cudaHostRegister|pin(?:ned)?[_ ]memory).{0,80}(?:Cannot allocate memory"
+            r"|out of memory|resource)",
+        ),
+        cause="RDMA and copies to the GPU pin memory of the host, and the limit of locked memory is reached.",
+        remedies=(
+            "See systemctl show {unit} -p LimitMEMLOCK: the unit sets infinity, and a drop-in may lower it.",
+            "In a container give --ulimit memlock=-1.",
+            "See that the host has memory free (free -g).",
+        ),
+        sources=("ibv_reg_mr(3)", "NVIDIA/nccl#426"),
+        sample="gpu01:76786:77145 [3] misc/ibvwrap.cc:160 NCCL WARN Call to ibv_reg_mr failed with error Cannot "
+        "allocate "
+        "memory",
+        near="gpu01:76786:77145 [3] misc/ibvwrap.cc:284 NCCL WARN Call to ibv_modify_qp failed with error No such "
+        "device",
+        explains=("nccl_failed", "rdma_failed"),
+    ),
+    Signature(
+        id="rdma_failed",
+        area=AREA,
+        title="RDMA between the hosts does not work",
+        severity=FAIL,
+        patterns=(
+            r"NET/IB ?: (?:Got completion|.*(?:[Ff]ailed|error|Unable|No such|timed? ?out))",
+            r"Call to ibv_\w+ failed(?: with error (?P<what>.+))?$",
+            r"ibv_\w+ failed|ncclIbGid\w*|Failed to (?:find|get|query) (?:a )?(?:valid )?GID",
+            r"ibv_modify_qp|No active IB device|local GID index .* not",
+            r"mlx5_\w+: .*(?:syndrome|failed)",
+        ),
+        cause="NCCL uses InfiniBand or RoCE, and a queue pair cannot be set up or lost its peer ({what}): a wrong GID "
+        "index, "
+        "an adapter of another network, or a fabric that does not route between the hosts.",
+        remedies=(
+            "See the adapters and their GIDs: ibdev2netdev, show_gids, ibstat. RoCE v2 needs the index whose GID holds "
+            "the "
+            "host's IPv4 address: NCCL_IB_GID_INDEX in environment.",
+            "Name the adapters that connect the hosts: NCCL_IB_HCA (mlx5_0,mlx5_1).",
+            "Set NCCL_IB_DISABLE: '1' to see whether TCP works: then it is RDMA and nothing else.",
+            "The role nccl_check measures it between the hosts.",
+        ),
+        sources=("NVIDIA/nccl#925", "NVIDIA/nccl#799", "NVIDIA/nccl#769", "NCCL src/transport/net_ib.cc"),
+        sample="gpu01:76786:77145 [3] transport/net_ib.cc:839 NCCL WARN NET/IB : Got completion from peer "
+        "10.0.0.12<38081> with status=12 opcode=0 len=0 vendor err 129 (Recv)",
+        near="gpu01:1:1 [0] NCCL INFO NET/IB : Using [0]mlx5_0:1/RoCE [RO]; OOB eth0:10.0.0.11<0>",
+        explains=("nccl_failed", "nccl_peer_lost"),
+    ),
+    Signature(
+        id="gpu_named_twice",
+        area=AREA,
+        title="Two ranks use one GPU",
+        severity=FAIL,
+        patterns=(
+            r"Duplicate GPU detected\s*: rank (?P<one>\d+) and rank (?P<two>\d+) both on CUDA device (?P<gpu>\w+)",
+        ),
+        cause="Ranks {one} and {two} are both on GPU {gpu}: gpus or CUDA_VISIBLE_DEVICES names it twice, or two hosts "
+        "of the "
+        "engine are one.",
+        remedies=("Name each GPU once in gpus, and each host once in nodes.",),
+        sources=("NCCL src/init.cc",),
+        sample="gpu01:1:1 [1] init.cc:943 NCCL WARN Duplicate GPU detected : rank 0 and rank 1 both on CUDA device "
+        "1b000",
+        near="INFO Detected 2 GPUs",
+        explains=("nccl_failed",),
+    ),
+    Signature(
+        id="nccl_versions_differ",
+        area=AREA,
+        title="The hosts of an engine have different versions of NCCL",
+        severity=FAIL,
+        patterns=(
+            r"NCCL WARN .*(?:[Mm]ismatch\w* (?:NCCL )?version|version mismatch|NCCL versions? (?:differ|mismatch))",
+        ),
+        cause="Ranks of two versions of NCCL cannot form a group: the hosts run different releases, or one loads "
+        "another "
+        "NCCL (LD_LIBRARY_PATH, VLLM_NCCL_SO_PATH).",
+        remedies=(
+            "Run deploy.yml over all hosts of the engine with one engine_version.",
+            "Take LD_LIBRARY_PATH and VLLM_NCCL_SO_PATH out of environment.",
+        ),
+        sources=("NCCL src/bootstrap.cc",),
+        sample="gpu01:1:1 [1] bootstrap.cc:77 NCCL WARN Bootstrap : mismatch in NCCL versions, NCCL version mismatch "
+        "22705 "
+        "vs 22809",
+        near="gpu01:1:1 [0] NCCL INFO NCCL version 2.28.9+cuda13.0",
+        explains=("nccl_failed",),
+    ),
+    Signature(
+        id="gloo_on_loopback",
+        area=AREA,
+        title="A host of the engine tells its peers the address of its loopback",
+        severity=FAIL,
+        patterns=(
+            r"remote=\[?(?P<peer>127\.\d+\.\d+\.\d+|::1|localhost)",
+            r"connectFullMesh failed.*?(?P<peer>127\.\d+\.\d+\.\d+|::1|localhost)",
+            r"(?:gloo|Gloo).*(?:connect|refused|timeout).*\b(?P<peer>127\.\d+\.\d+\.\d+|::1)\b",
+        ),
+        cause="Ranks on several hosts were given {peer}, which every host takes for itself: its own name resolves to "
+        "the "
+        "loopback (/etc/hosts has 127.0.1.1), and gloo takes the address of the name.",
+        remedies=(
+            "Set network_interface of the instance, so that GLOO_SOCKET_IFNAME and VLLM_HOST_IP name the real network.",
+            "Take the line '127.0.1.1 <name>' out of /etc/hosts, or give the name its real address there.",
+        ),
+        sources=("gloo/transport/tcp/device.cc", "vLLM envs.py, VLLM_HOST_IP"),
+        sample="RuntimeError: Gloo connectFullMesh failed with [../third_party/gloo/gloo/transport/tcp/pair.cc:144] no "
+        "error; "
+        "connect: Connection refused, remote=[127.0.1.1]:41353",
+        near="RuntimeError: [../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer "
+        "[10.0.0.12]:53422",
+        explains=("nccl_peer_lost", "hosts_do_not_meet"),
+    ),
+    Signature(
+        id="custom_all_reduce_failed",
+        area=AREA,
+        title="vLLM's own all-reduce does not work between these GPUs",
+        severity=FAIL,
+        patterns=(
+            r"custom_all_reduce\.cuh?:\d+ '(?P<what>[^']+)'",
+            r"(?P<what>peer access is not supported between these two devices)",
+            r"(?:custom_all_?reduce|CustomAllreduce|init_custom_ar|register_buffer|open_mem_handle|cudaIpc\w+).{0,120}"
+            r"(?:[Ee]rror|fail|invalid)",
+            r"quick_?(?:all_)?reduce\S*:\d+.{0,60}(?:[Ee]rror|fail)",
+        ),
+        cause="It writes to the memory of the other GPUs, and that fails ({what}): no peer access between them, or "
+        "memory "
+        "that cannot be shared (expandable_segments).",
+        remedies=(
+            "Set disable-custom-all-reduce: true in extra_args; NCCL takes its place.",
+            "Leave expandable_segments out of PYTORCH_CUDA_ALLOC_CONF.",
+            "Run the role nccl_check, which says whether peer access works at all (ACS and the IOMMU break it).",
+        ),
+        sources=("vllm-project/vllm#406", "ai-dynamo/dynamo#1229", "csrc/custom_all_reduce.cuh"),
+        sample="Failed: Cuda error /workspace/csrc/custom_all_reduce.cuh:307 'peer access is not supported between "
+        "these two "
+        "devices'",
+        near="WARNING 07-12 08:11:31 [custom_all_reduce.py:137] Custom allreduce is disabled because your platform "
+        "lacks GPU "
+        "P2P capability or P2P test failed.",
+        explains=("cuda_fault",),
     ),
     Signature(
         id="nccl_failed",
         area=AREA,
         title="NCCL could not set up the group",
         severity=FAIL,
-        patterns=(r"NCCL error(?: in)?: .*(?:unhandled (?:cuda|system) error|internal error|invalid usage)",),
-        cause="NCCL failed; the lines before it with 'NCCL WARN' say with what.",
+        patterns=(
+            r"NCCL error(?: in)?: .*(?:unhandled (?:cuda|system) error|internal error|invalid usage|invalid argument)",
+            r"nccl(?:SystemError|UnhandledCudaError|InternalError|InvalidUsage|InvalidArgument)",
+        ),
+        cause="NCCL failed; its own line before that, with 'NCCL WARN', says with what.",
         remedies=(
-            "Set NCCL_DEBUG: WARN in environment, restart the instance and run the doctor again.",
-            "Two ranks on one GPU ('Duplicate GPU detected') need gpus without repetition.",
-            *P2P,
+            "Read the line 'NCCL WARN'. Where there is none, set NCCL_DEBUG: WARN in environment, restart the instance "
+            "and "
+            "run the doctor again.",
+            "Run the role nccl_check on the instance: it says which of the links fails, and over which transport.",
         ),
         generic=True,
         sources=("torch ProcessGroupNCCL.cpp", "distributed/device_communicators/pynccl_wrapper.py"),
         sample="(Worker_TP1 pid=815) ERROR 05-26 01:59:07 [multiproc_executor.py:871] RuntimeError: NCCL error: "
         "unhandled "
         "system error (run with NCCL_DEBUG=INFO for details)",
+        near="INFO NCCL error handling is asynchronous",
     ),
     Signature(
         id="compiled_while_serving",

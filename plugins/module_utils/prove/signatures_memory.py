@@ -44,10 +44,7 @@ SIGNATURES = (
         area=AREA,
         title="The weights leave no memory for the KV cache",
         severity=FAIL,
-        patterns=(
-            r"No available memory for the cache blocks",
-            r"Available KV cache memory: (?P<available>-[\d.]+) GiB",
-        ),
+        patterns=(r"No available memory for the cache blocks",),
         cause="After the weights and the largest step nothing of the memory budget is left for the KV cache.",
         remedies=(
             "Raise kv_cache_memory_gib where that is set; else raise gpu_memory_utilization if the GPU has room.",
@@ -56,8 +53,8 @@ SIGNATURES = (
             "Use more GPUs (tensor_parallel_size), or GPUs with more memory; plan.yml says how many.",
         ),
         sources=("v1/core/kv_cache_planning.py:57", "vllm-project/vllm#23278"),
-        sample="(EngineCore pid=812) INFO 08-21 09:14:02 [gpu_worker.py:276] Available KV cache memory: -2.14 GiB\n"
-        "(EngineCore pid=812) ERROR 08-21 09:14:02 [core.py:700] ValueError: No available memory for the cache blocks. "
+        sample="(EngineCore pid=812) ERROR 08-21 09:14:02 [core.py:700] ValueError: No available memory for the cache "
+        "blocks. "
         "Try increasing `gpu_memory_utilization` when initializing the engine.",
     ),
     Signature(

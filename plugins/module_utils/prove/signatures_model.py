@@ -100,7 +100,7 @@ SIGNATURES = (
         "the "
         "specified revision on the local disk and outgoing traffic has been disabled. To enable repo look-ups and "
         "downloads online, pass 'local_files_only=False' as input.",
-        explains=("model_files_missing",),
+        explains=("model_files_missing", "dns_failed"),
     ),
     Signature(
         id="hub_not_there",
@@ -114,6 +114,7 @@ SIGNATURES = (
             "Otherwise correct name resolution, proxy or HF_ENDPOINT in its environment.",
         ),
         sources=("httpx, ConnectError",),
+        explains=("dns_failed",),
         sample="httpx2.ConnectError: [Errno -2] Name or service not known",
     ),
     Signature(
@@ -134,8 +135,10 @@ SIGNATURES = (
         title="The model brings code of its own",
         severity=FAIL,
         patterns=(
-            r"trust_remote_code=True",
-            r"--trust-remote-code",
+            r"consider setting `trust_remote_code=True`",
+            r"(?:set|pass|use|setting|passing|using)(?: the)?(?: argument| option| flag)? "
+            r"`?(?:--)?trust[_-]remote[_-]code"
+            r"(?:=True)?`? (?:to remove this error|in LLM|to allow)",
             r"requires you to execute the (?:configuration|modeling|tokenizer) file",
             r"contains custom code which must be executed",
         ),
@@ -148,6 +151,9 @@ SIGNATURES = (
         sample="RuntimeError: Failed to load the model config. If the model is a custom model not yet available in the "
         "HuggingFace transformers library, consider setting `trust_remote_code=True` in LLM or using the "
         "`--trust-remote-code` flag in the CLI.",
+        near="(EngineCore pid=812) Initializing a V1 LLM engine (v0.15.1) with config: model='/srv/m', "
+        "trust_remote_code=True, dtype=torch.bfloat16\n"
+        "The argument `trust_remote_code` is to be used with Auto classes. It has no effect here and is ignored.",
     ),
     Signature(
         id="architecture_not_supported",

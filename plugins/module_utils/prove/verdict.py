@@ -2,7 +2,7 @@
 """What the doctor says of a fault, and the faults that other evidence than a log tells of. Pure.
 
 A verdict has ``id``, ``severity`` (fail, warn or note), ``instance`` (None for one of the host), ``title``, ``cause``,
-``evidence`` (lines), ``remedies`` (in the order to try them) and ``sources``.
+``evidence`` (lines), ``remedies`` (in the order to try them), ``sources`` and ``help`` (a place of the documentation).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signature impo
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures_links import P2P
 
 Verdict = dict[str, Any]
+PAGE = "docs/troubleshooting.md"
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,20 @@ class Check:
 
 CHECKS: tuple[Check, ...] = (
     Check(
+        "unknown_fault",
+        "The engine died of a fault that is not in the table",
+        FAIL,
+        "The first line that matters{by}: {line}",
+        (
+            "Read what is around that line: journalctl -u {unit}. Search vLLM's issues for its words.",
+            "Try enforce-eager: true in extra_args, or another engine_version, to see whether it goes away.",
+        ),
+    ),
+    Check(
         "unit_failed",
         "The unit failed",
         FAIL,
-        "{unit} is failed ({result}), and its journal tells of no fault that is known.",
+        "{unit} is failed ({result}), and its journal has no line that says why.",
         (
             "Read its journal: journalctl -u {unit}.",
             "Run deploy.yml, which starts it and shows what it says.",
@@ -241,6 +252,16 @@ CHECKS: tuple[Check, ...] = (
         ),
     ),
     Check(
+        "inodes_almost_used",
+        "A disk has almost no inodes left",
+        WARN,
+        "{path} has {free} inodes left: files cannot be made there, whatever space is free.",
+        (
+            "See which folder has so many files: du --inodes -x -d 3 {path} | sort -n | tail.",
+            "Remove releases and compile caches that no instance uses, or use a file system without that limit (XFS).",
+        ),
+    ),
+    Check(
         "shm_almost_full",
         "The shared memory is almost full",
         WARN,
@@ -261,7 +282,7 @@ CHECKS: tuple[Check, ...] = (
         "release_gone",
         "The release of an instance is gone",
         FAIL,
-        "/opt/vllm/instances/{instance} leads to no vllm: the next start fails.",
+        "{path}, which the unit starts, is not there: the next start fails.",
         ("Run deploy.yml, which installs the release and sets the link.",),
     ),
     Check(
@@ -304,6 +325,17 @@ CHECKS: tuple[Check, ...] = (
 BY_ID = {check.id: check for check in CHECKS}
 
 
+def anchor(title: str) -> str:
+    """The anchor that GitHub gives a heading."""
+    kept = "".join(letter for letter in title.lower() if letter.isalnum() or letter in " -_")
+    return f"#{kept.replace(' ', '-')}"
+
+
+def help_on(title: str) -> str:
+    """Where the page of troubles tells more."""
+    return f"{PAGE}{anchor(title)}"
+
+
 def of_check(name: str, instance: str | None, evidence: Iterable[str] = (), **values: Any) -> Verdict:
     """A verdict of one of :data:`CHECKS`."""
     check = BY_ID[name]
@@ -319,6 +351,7 @@ def of_check(name: str, instance: str | None, evidence: Iterable[str] = (), **va
         "evidence": [signature.shortened(line) for line in evidence],
         "remedies": [signature.said(remedy, groups) for remedy in check.remedies],
         "sources": [],
+        "help": help_on(check.title),
     }
 
 
@@ -329,7 +362,8 @@ def of_match(
     known: Mapping[str, str] | None = None,
 ) -> Verdict:
     """A verdict of a signature that was found; ``known`` are values that the lines need not say."""
-    match = replace(match, groups={**(known or {}), **match.groups})
+    own = {"instance": instance, "unit": f"vllm@{instance}.service"} if instance else {}
+    match = replace(match, groups={**own, **(known or {}), **match.groups})
     return {
         "id": match.signature.id,
         "severity": match.signature.severity,
@@ -339,6 +373,7 @@ def of_match(
         "evidence": [*match.lines, *(signature.shortened(line) for line in evidence if line not in match.lines)],
         "remedies": match.remedies,
         "sources": list(match.signature.sources),
+        "help": help_on(match.signature.title),
     }
 
 

@@ -75,6 +75,8 @@ def _verdict(one: Mapping[str, Any]) -> list[str]:
         lines += _wrapped(line, "      | ", "      |   ")
     for number, remedy in enumerate(one["remedies"], 1):
         lines += _wrapped(remedy, f"      {number}. ", "         ")
+    if one.get("help"):
+        lines.append(f"      see {one['help']}")
     return lines
 
 

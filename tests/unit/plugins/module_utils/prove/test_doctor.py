@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import instance_sources, recorded, sources
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import diagnose, evidence, verdict
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import diagnose, evidence, loglines, verdict
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signature import ENGINE, FABRIC, Signature
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import BY_ID, TABLE
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import diagnosis
@@ -151,8 +151,11 @@ def stopped(**changes: str) -> Callable[[Folder], None]:
 
 def kernel(name: str) -> Callable[[Folder], None]:
     """Lines of the kernel's log, or of the fabric manager's journal."""
-    file = instance_sources.FABRIC if BY_ID[name].where == FABRIC else instance_sources.KERNEL
-    return lambda folder: folder.write(file, BY_ID[name].sample + "\n")
+    if BY_ID[name].where == FABRIC:
+        return lambda folder: folder.write(instance_sources.FABRIC, BY_ID[name].sample + "\n")
+    said = [loglines.entry(line).text for line in BY_ID[name].sample.splitlines()]
+    fresh = "".join(f"{NOW - 60} kernel: {line}\n" for line in said)
+    return lambda folder: folder.write(instance_sources.KERNEL, fresh)
 
 
 def gpus(name: str) -> Callable[[Folder], None]:
@@ -237,7 +240,8 @@ def no_numa(folder: Folder) -> None:
 
 def last_words(one: Signature) -> str:
     """What the evidence has to hold: how the last line of a sample begins."""
-    return evidence.plain(one.sample.splitlines())[-1][:30].strip()
+    last = loglines.entry(one.sample.splitlines()[-1]).text
+    return " ".join(evidence.plain([last])[-1].split())[:30].strip()
 
 
 # By id: how it is made, its severity, and words of the evidence and of a remedy.
@@ -336,7 +340,12 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], str, str, str]] = {
         "a.safetensors",
         "Run deploy.yml",
     ),
-    "release_gone": (lives(release_there=False), "fail", "bin/vllm", "Run deploy.yml"),
+    "release_gone": (
+        lives(release_there=False, program="/data/vllm/instances/chat/bin/vllm"),
+        "fail",
+        "/data/vllm/instances/chat/bin/vllm: not there",
+        "Run deploy.yml",
+    ),
     "settings_gone": (lives(has_settings=False), "fail", "chat.yaml", "Run deploy.yml"),
     "credential_gone": (
         lambda folder: folder.instance(chat(), unit(DropInPaths="/etc/x/hf_token.conf"), STARTED),
@@ -397,6 +406,48 @@ FAULTS: dict[str, tuple[Callable[[Folder], None], str, str, str]] = {
         "warn",
         "NeedDaemonReload=yes",
         "daemon-reload",
+    ),
+    "unknown_fault": (
+        lambda folder: folder.instance(
+            chat(process=None, server=None),
+            unit(ActiveState="failed", SubState="failed", Result="exit-code"),
+            STARTED + "(Worker_TP1 pid=815) ERROR 11-23 20:31:07 [x.py:1] quux.FrobError: the frob is bent\n",
+        ),
+        "fail",
+        "quux.FrobError: the frob is bent",
+        "journalctl -u vllm@chat.service",
+    ),
+    "inodes_almost_used": (
+        lambda folder: folder.of_host(
+            disks=[{"path": "/", "device": 1, "total_mib": 100_000, "free_mib": 50_000, "free_inodes": 17}]
+        ),
+        "warn",
+        "df -i /: 17 inodes",
+        "du --inodes",
+    ),
+    "fabric_health": (
+        xml("<state>Completed<", "<health><summary>Unhealthy</summary></health><state>Completed<"),
+        "fail",
+        "Unhealthy",
+        "nvidia-smi nvlink",
+    ),
+    "slowdown": (
+        one_gpu(
+            "<clocks_event_reasons><clocks_event_reason_hw_thermal_slowdown>Active"
+            "</clocks_event_reason_hw_thermal_slowdown></clocks_event_reasons>"
+        ),
+        "warn",
+        "hw_thermal_slowdown",
+        "check fans",
+    ),
+    "vgpu_license": (
+        one_gpu(
+            "<vgpu_software_licensed_product><license_status>Unlicensed (Restricted)</license_status>"
+            "</vgpu_software_licensed_product>"
+        ),
+        "fail",
+        "Unlicensed (Restricted)",
+        "nvidia-gridd",
     ),
     "no_token": (lives(online=True), "note", "HF_HUB_OFFLINE=0", "Set vllm_hf_token"),
     "ranks_over_sockets": (over_sockets, "warn", "GPU 1: NUMA node 1", "Name GPUs of one NUMA node"),

@@ -29,7 +29,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("etc", "links", "receipts", "checks", "model"):
         (tmp_path / name).mkdir()
     monkeypatch.setattr(instances, "SETTINGS", tmp_path / "etc")
-    monkeypatch.setattr(instances, "LINKS", tmp_path / "links")
+    monkeypatch.setattr(instances, "PROGRAM", f"{tmp_path}/links/%i/bin/vllm")
+    monkeypatch.setattr(instances, "TEMPLATE", f"{tmp_path}/vllm@.service")
     monkeypatch.setattr(receipt, "FOLDER", tmp_path / "receipts")
     monkeypatch.setattr(receipt, "CHECKS", tmp_path / "checks")
     (tmp_path / "model" / "config.json").write_text("{}")
@@ -102,7 +103,7 @@ def test_files_of_a_model(machine: Path, files: dict[str, str] | None, state: st
 
 
 def test_a_step_that_hangs_is_a_line(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instances, "_model", lambda written: time.sleep(60))
+    monkeypatch.setattr(instances, "_model", lambda written, cache: time.sleep(60))
     begin = time.monotonic()
     found = described(seconds=0.2)
     assert time.monotonic() - begin < 10

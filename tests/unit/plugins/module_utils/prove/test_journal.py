@@ -94,8 +94,8 @@ def test_reason(text: str, found: str | None) -> None:
     assert journal.reason(text.splitlines()) == found
 
 
-def test_the_later_of_two_faults_counts() -> None:
-    assert journal.reason(["ValueError: first", "KeyError: 'second'", "INFO fine"]) == "KeyError: 'second'"
+def test_the_first_of_two_faults_counts() -> None:
+    assert journal.reason(["ValueError: first", "KeyError: 'second'", "INFO fine"]) == "ValueError: first"
 
 
 PYTHON_EXCEPTION = re.compile(r"^[\w.]*[A-Z]\w*(Error|Exception): ")
@@ -143,6 +143,7 @@ def test_telling_lines_come_without_the_noise() -> None:
     ("line", "words"),
     [
         ("", "starting"),
+        ("Loading JIT ops: sampling", "compiling kernels"),
         ("INFO [weight_utils.py:1] Downloading weights", "downloading"),
         ("Fetching 4 files:  25%|##5       | 1/4", "downloading"),
         (
