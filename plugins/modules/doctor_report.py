@@ -24,7 +24,8 @@ options:
         command was started in.
       - It has C(schema_version), C(summary) and C(hosts), by host C(state) (V(reached), V(recorded), V(unreachable) or
         V(unknown)), C(problem), the reason or null, C(instances) and C(verdicts), each with C(id), C(severity)
-        (V(fail), V(warn) or V(note)), C(instance), C(title), C(cause), C(evidence), C(remedies), C(sources) and C(help).
+        (V(fail), V(warn) or V(note)), C(instance), C(title), C(cause), C(evidence), C(remedies), C(sources) and
+        C(help).
     type: str
 attributes:
   action:

@@ -102,6 +102,21 @@ def broken(host: Host) -> Iterator[str]:
     remove_instances(host, [name])
 
 
+def failure(output: str, name: str) -> list[str]:
+    """Give the lines that a play shows of an instance that failed."""
+    lines = output.splitlines()
+    begin = next(number for number, line in enumerate(lines) if f"(item={name})" in line and "failed:" in line)
+    end = next(
+        (
+            number
+            for number, line in enumerate(lines[begin + 1 :], begin + 1)
+            if line.startswith(("TASK", "PLAY", "ok:"))
+        ),
+        len(lines),
+    )
+    return [line for line in lines[begin:end] if line.strip()]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -115,7 +130,13 @@ def test_an_engine_that_dies_while_starting(deploy: Deploy, broken: str, change:
     assert run.code != 0
     assert f"vllm@{broken}.service died while starting: " in run.text, run.output
     assert reason in run.text
-    assert f"Last lines of the journal of vllm@{broken}.service:" in run.output
+    # What the doctor says, and no layout: cause, line, remedies, and where the whole log is.
+    shown = failure(run.output, broken)
+    assert len(shown) <= 25, shown
+    assert any(line.strip().startswith("| ") and reason[:40] in line for line in shown), shown
+    assert any(line.strip().startswith("1. ") for line in shown), shown
+    assert any(f"journalctl -b -u vllm@{broken}.service" in line for line in shown), shown
+    assert not any("serve_args" in line or "tensor_parallel_size:" in line for line in shown), shown
     # The default of warmup_timeout is an hour.
     assert time.monotonic() - begin < 120
 

@@ -47,7 +47,8 @@ class State:
         self.active = unit.get("ActiveState") in ("active", "activating", "reloading")
         self.failed = unit.get("ActiveState") == "failed"
         self.restarting = unit.get("SubState") == "auto-restart"
-        self.restarts = int(unit.get("NRestarts") or 0)
+        restarts = str(unit.get("NRestarts") or "")
+        self.restarts = int(restarts) if restarts.isascii() and restarts.isdigit() else 0
         self.server: Mapping[str, Any] = one.get("server") or {}
         self.healthy = self.server.get("health") == OK or (
             self.active and (one.get("settings") or {}).get("headless") == "true"
@@ -216,7 +217,7 @@ def _receipt(state: State) -> list[Verdict]:
             f"receipt of {old.get('time')}: pid {told.get('pid')}; runs: pid {(one.get('process') or {}).get('pid')}"
         ]
         found.append(of_check("not_warmed_up", name, lines))
-    for entry in old.get("comparison") or []:
+    for entry in receipt.comparison(old):
         if entry.get("beyond"):
             found.append(
                 of_check(

@@ -29,6 +29,21 @@ HUSHED = re.compile(r"\b(?:INFO|DEBUG) \d\d-\d\d |\bINFO: ")
 NEEDED_KEYS = ("now", "disks", "compiler", "tokens", "instances", "late")
 
 
+# Kinds of what instances.json says of an instance and of its server; None is what was not found.
+SHAPE: Mapping[str, type] = {
+    "settings": dict,
+    "process": dict,
+    "pids": list,
+    "receipt": dict,
+    "check": dict,
+    "model": dict,
+    "listener": dict,
+    "server": dict,
+    "program": str,
+}
+SERVER: Mapping[str, type | tuple[type, ...]] = {"models": dict, "load": dict, "request": dict, "health": int}
+
+
 def build(outputs: sources.Outputs, source: str) -> dict[str, Any]:
     """Put the evidence of a host together; ``source`` is live or recorded. Secrets are taken out of journals."""
     described = _described(_text(outputs, instance_sources.INSTANCES))
@@ -143,8 +158,59 @@ def _described(text: str) -> dict[str, Any]:
             merged[name] = empty[name]
     if not isinstance(merged["now"], (int, float)):
         merged["now"] = None
-    merged["instances"] = {str(name): one for name, one in merged["instances"].items() if isinstance(one, dict)}
+    merged["instances"] = {
+        str(name): _of_instance(one) for name, one in merged["instances"].items() if isinstance(one, dict)
+    }
+    merged["disks"] = [
+        one
+        for one in merged["disks"]
+        if isinstance(one, dict) and all(_is_number(one.get(key)) for key in ("total_mib", "free_mib"))
+    ]
+    merged["late"] = [str(one) for one in merged["late"]]
+    if not _is_number(merged.get("monotonic")):
+        merged["monotonic"] = None
     return merged
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _of_instance(one: Mapping[str, Any]) -> dict[str, Any]:
+    """An instance as far as its values are of the kind that they should be; others are as if they had not been read."""
+    found = {name: value for name, value in one.items() if _fits(value, SHAPE.get(name))}
+    settings = found.get("settings")
+    if settings is not None:
+        found["settings"] = {str(name): str(value) for name, value in settings.items() if value is not None}
+    found["pids"] = [pid for pid in found.get("pids") or [] if isinstance(pid, int)]
+    process = found.get("process")
+    if process and not _is_number(process.get("started")):
+        found["process"] = {**process, "started": None}
+    model = found.get("model")
+    if model:
+        found["model"] = {
+            "state": model.get("state"),
+            "path": str(model.get("path") or "?"),
+            "missing": [str(name) for name in model.get("missing") or []] if _fits(model.get("missing"), list) else [],
+        }
+    server = found.get("server")
+    if server:
+        found["server"] = {name: value for name, value in server.items() if _fits(value, SERVER.get(name))}
+        models = found["server"].get("models")
+        if models and not isinstance(models.get("offered"), dict):
+            found["server"]["models"] = None
+    check = found.get("check")
+    if check:
+        findings = check.get("findings")
+        found["check"] = {
+            **check,
+            "findings": [entry for entry in findings if isinstance(entry, dict)] if isinstance(findings, list) else [],
+        }
+    return found
+
+
+def _fits(value: Any, kind: type | tuple[type, ...] | None) -> bool:
+    return value is None or kind is None or isinstance(value, kind)
 
 
 def _synchronized(text: str) -> bool | None:

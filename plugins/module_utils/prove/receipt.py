@@ -47,6 +47,18 @@ def is_of(receipt: Mapping[str, Any] | None, process: Mapping[str, Any] | None) 
     return all(told.get(key) == process.get(key) for key in ("invocation", "pid", "digest"))
 
 
+def comparison(receipt: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What of a receipt compares predicted with actual, as far as it is whole."""
+    found = receipt.get("comparison")
+    return [
+        entry
+        for entry in (found if isinstance(found, list) else [])
+        if isinstance(entry, dict)
+        and isinstance(entry.get("quantity"), str)
+        and all(isinstance(entry.get(key), (int, float)) for key in ("predicted", "actual", "ratio"))
+    ]
+
+
 def predicted(layout: Mapping[str, Any]) -> dict[str, Any]:
     """Pick the predictions out of a layout: tokens of KV cache, requests of full length, the memory account in GiB."""
     return {

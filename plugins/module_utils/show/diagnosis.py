@@ -31,7 +31,7 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         hosts[host] = {
             "state": "reached" if found["source"] == "live" else "recorded",
             "problem": None,
-            "verdicts": verdict.in_order([*diagnose.host(found), *compared[host]]),
+            "verdicts": verdict.in_order([*_judged(found), *compared[host]]),
             "instances": [one["name"] for one in found["instances"]],
         }
     verdicts = [one for entry in hosts.values() for one in entry["verdicts"]]
@@ -44,6 +44,15 @@ def report(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
             **{severity: sum(1 for one in verdicts if one["severity"] == severity) for severity in SEVERITIES},
         },
     }
+
+
+def _judged(found: Mapping[str, Any]) -> list[verdict.Verdict]:
+    """Judge a host. Evidence of a shape that nobody thought of is one host's line, not the end of the report."""
+    try:
+        return diagnose.host(found)
+    except Exception as error:
+        what = f"The evidence of this host could not be judged ({type(error).__name__}: {error}); record it again"
+        return [verdict.of_check("late", None, [what], what=what)]
 
 
 def _gathered(answer: Mapping[str, Any] | None) -> bool:
