@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import verdict
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import verdict
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import TABLE
 
 from tools import troubleshooting as pages
@@ -26,7 +27,7 @@ def test_every_fault_has_a_section() -> None:
 def test_every_link_leads_to_a_heading() -> None:
     text = pages.page()
     headings = [match[1] for match in re.finditer(r"^#+ (.+)$", text, re.MULTILINE)]
-    anchors = {pages.verdict.anchor(heading) for heading in headings}
+    anchors = {verdict.anchor(heading) for heading in headings}
     assert {match[1] for match in re.finditer(r"\]\((#[^)]+)\)", text)} <= anchors
     # a second heading of the same words would get another anchor
     assert len(anchors) == len(headings)
