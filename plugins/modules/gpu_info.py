@@ -43,28 +43,20 @@ options:
     type: path
   gpu_profile:
     description:
-      - Hardware that is described instead of observed. No tool is run.
-    type: dict
-    suboptions:
-      name:
-        description: A product, as a person would write it, for example V(H100 SXM) or V(RTX 4090).
-        type: str
-        required: true
-      count:
-        description: How many of them one host has.
-        type: int
-        default: 1
-      memory_mib:
-        description: Memory of one GPU in MiB as the driver reports it. Needed for products that are not in
-          the table.
-        type: int
-      interconnect:
-        description:
-          - How the GPUs are linked. The default is what the product is sold with, and a warning says which.
-          - One of V(nvswitch), V(nvlink_full) (each pair, without a switch), V(nvlink_pairs), V(pcie_switch),
-            V(pcie_host), V(pcie_cross_numa), V(xgmi), or in everyday words V(nvlink), V(nvlink_bridge), V(pcie),
-            V(infinity_fabric). Upper and lower case are the same.
-        type: str
+      - Hardware that is described instead of observed, as a mapping. No tool is run.
+      - A list of such mappings is a host with GPUs of several kinds. They are numbered in this order, and linked to one
+        another over PCIe.
+      - C(name) (needed) is a product, as a person would write it, for example V(H100 SXM) or V(RTX 4090).
+      - C(count) is how many of them the host has, 1 when it is left out.
+      - C(memory_mib) is the memory of one GPU in MiB as the driver reports it. Needed for products that are not in
+        the table.
+      - C(compute_capability) is that of one GPU, such as V(9.0), or for AMD its LLVM target, such as V(gfx942). Needed
+        to judge a product that is not in the table.
+      - C(interconnect) is how GPUs of this kind are linked. The default is what the product is sold with, and a warning
+        says which. One of V(nvswitch), V(nvlink_full) (each pair, without a switch), V(nvlink_pairs), V(pcie_switch),
+        V(pcie_host), V(pcie_cross_numa), V(xgmi), or in everyday words V(nvlink), V(nvlink_bridge), V(pcie),
+        V(infinity_fabric). Upper and lower case are the same.
+    type: raw
 attributes:
   check_mode:
     description: Can run in check mode and return what it would without it.
@@ -497,15 +489,7 @@ def main() -> None:
             "timeout": {"type": "float", "default": 30},
             "required": {"type": "bool", "default": False},
             "recorded": {"type": "path"},
-            "gpu_profile": {
-                "type": "dict",
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "count": {"type": "int", "default": 1},
-                    "memory_mib": {"type": "int"},
-                    "interconnect": {"type": "str"},
-                },
-            },
+            "gpu_profile": {"type": "raw"},
         },
         mutually_exclusive=[("recorded", "gpu_profile")],
         supports_check_mode=True,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import drafting
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model, model_files
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plan_input import here
@@ -25,8 +26,24 @@ class Models:
         """Facts of the model of one entry of vllm_models.
 
         ``on_host`` has the facts that a live host gave, by path; None for a host that is not asked, whose paths are
-        looked for on the control node.
+        looked for on the control node. What a draft model of its own is goes under ``draft_model``.
         """
+        found = self._model(entry, on_host)
+        named = drafting.needs_model(entry.get("speculative_config"))
+        if named is None or found.get("problem"):
+            return found
+        return {**found, "draft_model": self._draft(named, entry, on_host)}
+
+    def _draft(
+        self, named: str, entry: Mapping[str, Any], on_host: Mapping[str, Mapping[str, Any]] | None
+    ) -> Mapping[str, Any]:
+        if "speculative_model_config" in entry:
+            return self._once("config", entry["speculative_model_config"], None, None)
+        if not named.startswith("/"):
+            return self._once("hub", named, "main")
+        return self._once("folder", named) if on_host is None else {}
+
+    def _model(self, entry: Mapping[str, Any], on_host: Mapping[str, Mapping[str, Any]] | None) -> Mapping[str, Any]:
         if "model_config" in entry:
             return self._once("config", entry["model_config"], entry.get("weights_bytes"), entry.get("weights_index"))
         if "model_source" in entry:

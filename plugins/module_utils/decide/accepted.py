@@ -9,10 +9,10 @@ from typing import Any
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.option_values import environment_flag, option
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.pools import Pool
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Broken
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Sizes as RuleSizes
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.settings import option
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
 
 
@@ -66,5 +66,8 @@ def _asked(instance: Instance, **sizes: Any) -> RuleSizes:
         block_size=option(instance, "block_size"),
         mm_encoder_tp_mode=option(instance, "mm_encoder_tp_mode", "weights"),
         language_model_only=bool(option(instance, "language_model_only", False)),
+        allow_long=environment_flag(instance, "VLLM_ALLOW_LONG_MAX_MODEL_LEN"),
+        stochastic_rounding=bool(option(instance, "enable_mamba_cache_stochastic_rounding", False))
+        and option(instance, "mamba_backend", "triton") == "triton",
         **sizes,
     )

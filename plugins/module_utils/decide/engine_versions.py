@@ -22,6 +22,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_histor
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 
 DEFAULT_VERSION = "0.33.0"
+# The newest release that the tables were read from
+LATEST = "0.33.0"
 MIB_PER_GIB = 1024
 # "v0.11.0", "0.8.5.post1", "0.32.0+cpu", "0.26.1rc1.dev156+g0eec"
 VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:[.-]?(?:post|rc|a|b|dev)\d*)*(?:\+[\w.-]+)?")
@@ -160,6 +162,22 @@ def of(version: str | None) -> EngineVersion:
         mamba_cache_dtypes=_names(MAMBA_CACHE_DTYPES, wanted),
         **{name: _at(history, wanted) for name, history in HISTORY.items()},
     )
+
+
+def outside(version: str | None) -> str | None:
+    """Say that a release is older or newer than those that the tables were read from; None for one between them."""
+    named = release(DEFAULT_VERSION if version is None else version)
+    if named < release(EARLIEST):
+        return (
+            f"vLLM {version} is older than {EARLIEST}, the earliest release in the tables of this collection: it is "
+            "planned as that one, and may lack what the plan writes."
+        )
+    if named[:2] > release(LATEST)[:2]:
+        return (
+            f"vLLM {version} is newer than {LATEST}, the latest release in the tables of this collection: it is "
+            "planned as that one."
+        )
+    return None
 
 
 def default_batch(

@@ -78,6 +78,7 @@ FIELDS: Mapping[str, Field] = {
     "limit_mm_per_prompt": Field("limits", "limit-mm-per-prompt"),
     "mm_encoder_tp_mode": Field("encoder", "mm-encoder-tp-mode"),
     "speculative_config": Field("settings", "speculative-config"),
+    "speculative_model_config": Field("file"),
     "model_config": Field("file"),
     "weights_bytes": Field("count"),
     "weights_index": Field("file"),
@@ -99,6 +100,19 @@ RESERVED_ARGUMENTS: Mapping[str, str] = {
     "headless": "nodes",
     "shutdown-timeout": "serve_drain_seconds",
     "config": "extra_args",
+}
+# Short names of vllm serve (engine/arg_utils.py:992-1306, 1866): its configuration file does not know them, and on the
+# command line they would contradict the plan.
+SHORT_ARGUMENTS: Mapping[str, str] = {
+    "q": "quantization",
+    "n": "nodes",
+    "r": "nodes",
+    "tp": "tensor_parallel_size",
+    "pp": "pipeline_parallel_size",
+    "dp": "data_parallel_size",
+    "ep": "enable_expert_parallel",
+    "dcp": "decode_context_parallel_size",
+    "sc": "speculative_config",
 }
 
 

@@ -14,6 +14,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fiel
     CHECKS,
     FIELDS,
     RESERVED_ARGUMENTS,
+    SHORT_ARGUMENTS,
     good,
 )
 
@@ -92,8 +93,8 @@ def _contradictions(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
 
 def _reserved(argument: str) -> str | None:
     """Name the field that an option belongs to, also when it is negated or cut short."""
-    if argument in RESERVED_ARGUMENTS:
-        return RESERVED_ARGUMENTS[argument]
+    if argument in RESERVED_ARGUMENTS or argument in SHORT_ARGUMENTS:
+        return RESERVED_ARGUMENTS.get(argument) or SHORT_ARGUMENTS[argument]
     if argument.startswith("no-") and argument[3:] in RESERVED_ARGUMENTS:
         return RESERVED_ARGUMENTS[argument[3:]]
     if len(argument) < SHORTEST_ABBREVIATION:
@@ -118,6 +119,9 @@ def _argument_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
     environment = entry.get("environment")
     if "nodes" in entry and isinstance(environment, Mapping) and "VLLM_HOST_IP" in environment:
         yield f"{place}: environment.VLLM_HOST_IP differs from node to node; leave it out, it is set on each."
+    for key in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
+        if isinstance(environment, Mapping) and key in environment:
+            yield f"{place}: environment.{key} has a place of its own; write 'gpus', which GPUs the instance gets."
     for key in environment if isinstance(environment, Mapping) else {}:
         if SECRET_NAME.search(str(key)) and not str(key).endswith("_PATH"):
             yield (

@@ -87,6 +87,7 @@ class Instance:
     limit_mm_per_prompt: Mapping[str, Any] | None = None
     mm_encoder_tp_mode: str | None = None
     speculative_config: Mapping[str, Any] | None = None
+    speculative_model_config: str | None = None
     model_config: str | None = None
     weights_bytes: int | None = None
     weights_index: str | None = None

@@ -26,6 +26,7 @@ INDEXER_SCALE_BYTES = 4
 
 FULL, SLIDING, CHUNKED, STATE = "full", "sliding", "chunked", "state"
 RECURRENT = frozenset(("gdn", "mamba1", "mamba2", "kda"))
+KEEP_NOTHING = frozenset(("encoder",))
 DTYPE_BYTES: Mapping[str, float] = {
     "float64": 8,
     "float32": 4,
@@ -39,7 +40,25 @@ DTYPE_BYTES: Mapping[str, float] = {
     "fp8_inc": 1,
     "fp8_ds_mla": 1,
     "nvfp4": 0.5625,
+    "nvfp4_4over6": 0.5625,
 }
+# Formats whose size depends on that of a head: bits of a key and of a value
+# (model_executor/layers/quantization/turboquant/config.py:18-40)
+TURBOQUANT: Mapping[str, tuple[int, int]] = {
+    "turboquant_k8v4": (8, 4),
+    "turboquant_4bit_nc": (4, 4),
+    "turboquant_k3v4_nc": (3, 4),
+    "turboquant_3bit_nc": (3, 3),
+}
+# Bytes of an element with a scale of four bytes for each head (v1/attention/backends/triton_attn.py:308-319)
+PER_TOKEN_HEAD: Mapping[str, float] = {
+    "int4_per_token_head": 0.5,
+    "int8_per_token_head": 1,
+    "fp8_per_token_head": 1,
+}
+# Layers at either end that TurboQuant leaves in the model's type, but for models with recurrent layers
+# (turboquant/config.py:178-210)
+TURBOQUANT_ENDS = 2
 
 
 class Unknown(Exception):
@@ -57,7 +76,10 @@ class CacheOptions:
     ``kv_bytes`` is the size of one cached number, ``model_bytes`` that of one activation; ``in_flight_tokens`` are
     scheduled and not yet settled (config/vllm.py:600-609). ``align`` says that recurrent layers keep a second state
     for prefix caching. ``tokens_by_concurrency``: the log's token count is concurrency times length.
-    ``spare_block`` says that the engine holds one block back when it checks the length.
+    ``spare_block`` says that the engine holds one block back when it checks the length. ``kv_format`` is a format whose
+    size depends on that of a head, ``sparse_bytes`` what a token takes in a layer of sparse MLA, where it is not
+    ``kv_bytes`` each. ``conv_bytes`` and ``state_bytes`` are of one number of a recurrent layer's two states, None for
+    what the model says. ``speculative_tokens`` are drafted for each step.
     """
 
     tensor_parallel_size: int = 1
@@ -70,6 +92,11 @@ class CacheOptions:
     tokens_by_concurrency: bool = True
     spare_block: bool = True
     hybrid_manager: bool = True
+    kv_format: str | None = None
+    sparse_bytes: float | None = None
+    conv_bytes: float | None = None
+    state_bytes: float | None = None
+    speculative_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +139,23 @@ def dtype_bytes(name: str) -> float:
     try:
         return DTYPE_BYTES[name.replace("torch.", "")]
     except KeyError:
-        raise Unknown(f"the size of the type {name}") from None
+        known = ", ".join(sorted((*DTYPE_BYTES, *TURBOQUANT, *PER_TOKEN_HEAD)))
+        raise Unknown(f"the size of the type {name}", f"write a type whose size is known: {known}") from None
+
+
+def has_own_size(name: str) -> bool:
+    """Tell whether the size of a KV cache format depends on that of a head."""
+    return name in TURBOQUANT or name in PER_TOKEN_HEAD
+
+
+def _head_bytes(name: str, head: int, value: int) -> float:
+    """Bytes of key and value of one head for one token, in a format of its own size."""
+    if name in PER_TOKEN_HEAD:
+        return (head + value) * PER_TOKEN_HEAD[name] + 8
+    key_bits, value_bits = TURBOQUANT[name]
+    key = head if key_bits == 8 else math.ceil(head * key_bits / 8) + 2
+    size = key + math.ceil(head * value_bits / 8) + 4
+    return size + size % 2
 
 
 def _number(entry: Mapping[str, Any], key: str) -> int:
@@ -131,10 +174,15 @@ def _attention_token(entry: Mapping[str, Any], options: CacheOptions) -> float:
     """Bytes of one token in one attention layer (v1/kv_cache_interface.py:586-601,729-743)."""
     if entry["type"] == "mla":
         width = _number(entry, "kv_lora_rank") + _number(entry, "qk_rope_head_dim")
+        if entry.get("index_head_dim") and options.sparse_bytes:
+            return options.sparse_bytes
         if entry.get("index_head_dim") and options.kv_bytes == 1:
             return SPARSE_FP8_BYTES
         return width * options.kv_bytes
     head = _number(entry, "head_dim")
+    if options.kv_format:
+        value = int(entry.get("head_dim_v") or head)
+        return _kv_heads(entry, options) * _head_bytes(options.kv_format, head, value)
     return _kv_heads(entry, options) * (head + int(entry.get("head_dim_v") or head)) * options.kv_bytes
 
 
@@ -146,37 +194,47 @@ def _indexer_token(entry: Mapping[str, Any]) -> int:
 def state_bytes(entry: Mapping[str, Any], options: CacheOptions) -> int:
     """Bytes of the state of one recurrent layer for one request (layers/mamba/mamba_utils.py:200-330)."""
     ranks = options.tensor_parallel_size
-    wide = dtype_bytes(str(entry.get("state_dtype"))) if entry.get("state_dtype") else options.model_bytes
+    own = dtype_bytes(str(entry.get("state_dtype"))) if entry.get("state_dtype") else None
+    narrow = options.conv_bytes or options.model_bytes
+    wide = options.state_bytes or own or narrow
     kind = entry["type"]
-    taps = _number(entry, "conv_kernel") - 1
+    # drafted tokens are kept until they are accepted (layers/mamba/mamba_utils.py:250-290)
+    taps = _number(entry, "conv_kernel") - 1 + options.speculative_tokens
     if kind == "gdn":
         keys, values = _number(entry, "num_k_heads"), _number(entry, "num_v_heads")
         key_dim, value_dim = _number(entry, "head_k_dim"), _number(entry, "head_v_dim")
-        conv = (2 * keys * key_dim + values * value_dim) / ranks * taps * options.model_bytes
+        conv = (2 * keys * key_dim + values * value_dim) / ranks * taps * narrow
         return round(conv + values / ranks * value_dim * key_dim * wide)
     if kind == "mamba2":
         heads, size, state = _number(entry, "num_heads"), _number(entry, "head_dim"), _number(entry, "state_size")
         groups = _number(entry, "n_groups")
         # one group is copied to every rank (mamba_mixer2.py:316-320)
         copies = ranks if groups % ranks else groups
-        conv = (heads * size + 2 * copies * state) / ranks * taps * options.model_bytes
+        conv = (heads * size + 2 * copies * state) / ranks * taps * narrow
         return round(conv + heads / ranks * size * state * wide)
     if kind == "mamba1":
         width, state = _number(entry, "intermediate_size"), _number(entry, "state_size")
-        return round(width / ranks * (taps * options.model_bytes + state * wide))
+        return round(width / ranks * (taps * narrow + state * wide))
     heads, size = _number(entry, "num_heads"), _number(entry, "head_dim")
-    conv = 3 * heads * size / ranks * taps * options.model_bytes
+    conv = 3 * heads * size / ranks * taps * narrow
     return round(conv + heads / ranks * size * size * wide)
 
 
 def _layers(model: Mapping[str, Any]) -> Iterator[tuple[int, str]]:
     """Give (layer, key of its attention) for every layer that keeps something of its own."""
+    kinds = _kinds(model)
     place = 0
-    for run in model.get("layers") or ():
+    for run in (*(model.get("layers") or ()), *((model.get("draft") or {}).get("layers") or ())):
         for _ in range(run["count"]):
-            if run.get("attention") and not run.get("shares_kv"):
-                yield place, run["attention"]
+            key = run.get("attention")
+            if key and not run.get("shares_kv") and kinds[key].get("type") not in KEEP_NOTHING:
+                yield place, key
             place += 1
+
+
+def _kinds(model: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the kinds of attention of a model, and of the layers that draft for it."""
+    return {**(model.get("attention") or {}), **((model.get("draft") or {}).get("attention") or {})}
 
 
 def _hybrid_block(kinds: Mapping[str, Mapping[str, Any]], options: CacheOptions) -> tuple[int, int]:
@@ -193,7 +251,7 @@ def _hybrid_block(kinds: Mapping[str, Mapping[str, Any]], options: CacheOptions)
 
 def _specs(model: Mapping[str, Any], options: CacheOptions) -> dict[int, list[Spec]]:
     """Return the specs of every layer that keeps something; a sparse MLA layer has two."""
-    kinds: Mapping[str, Mapping[str, Any]] = model.get("attention") or {}
+    kinds = _kinds(model)
     layers = list(_layers(model))
     if not layers:
         if model.get("layers"):
@@ -217,7 +275,21 @@ def _specs(model: Mapping[str, Any], options: CacheOptions) -> dict[int, list[Sp
         indexer = _indexer_token(entry) if entry["type"] == "mla" else 0
         if indexer:
             made[key].append(Spec(FULL, block, block * indexer))
-    return {layer: made[key] for layer, key in layers}
+    found = {layer: made[key] for layer, key in layers}
+    if options.kv_format in TURBOQUANT and not recurrent:
+        found.update(_ends(layers, used, block, options))
+    return found
+
+
+def _ends(
+    layers: Sequence[tuple[int, str]], used: Mapping[str, Mapping[str, Any]], block: int, options: CacheOptions
+) -> dict[int, list[Spec]]:
+    """The first and last layers of a model with TurboQuant, which keep the model's type."""
+    plain = replace(options, kv_format=None, kv_bytes=options.model_bytes)
+    at_ends = dict((*layers[:TURBOQUANT_ENDS], *layers[-TURBOQUANT_ENDS:]))
+    return {
+        place: [Spec(FULL, block, round(block * _attention_token(used[key], plain)))] for place, key in at_ends.items()
+    }
 
 
 def _promoted(specs: Mapping[int, list[Spec]]) -> dict[int, list[Spec]]:
@@ -281,7 +353,8 @@ def _blocks(group: Group, length: int, options: CacheOptions) -> int:
     """Blocks that one request of ``length`` tokens takes of a group."""
     spec = group.spec
     if spec.kind == STATE:
-        return 2 if options.align else 1
+        # v1/kv_cache_interface.py:1133-1141
+        return (2 if options.align else 1) + options.speculative_tokens
     if spec.kind == SLIDING and spec.limit:
         held = min(spec.limit - 1 + options.in_flight_tokens, length)
         return math.ceil(held / spec.block_size) + 1

@@ -10,7 +10,9 @@ from typing import Any
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
     accepted,
     agreement,
+    as_run,
     cpu,
+    engine_versions,
     explain,
     gpu,
     kv_cache,
@@ -236,8 +238,20 @@ def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any],
         )
     # nvidia-smi's order; CUDA's own default is fastest first.
     layout.environment["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    arguments.update(settings.arguments)
+    layout.reasons.extend(settings.reasons)
+    layout.warnings.extend(settings.warnings)
     if len(layout.nodes) == 1:
-        arguments["device-ids"] = ",".join(map(str, layout.devices))
+        _choose_devices(layout)
+
+
+def _choose_devices(layout: Layout) -> None:
+    """Name the GPUs to vLLM: as an option, or before there was one in its environment."""
+    devices = ",".join(map(str, layout.devices))
+    if engine_versions.of(layout.engine_version).argument_problem("device-ids"):
+        layout.environment["CUDA_VISIBLE_DEVICES"] = devices
+    else:
+        layout.serve_args["device-ids"] = devices
 
 
 def _for_node(layout: Layout, instance: Instance, rank: int) -> None:
@@ -248,7 +262,7 @@ def _for_node(layout: Layout, instance: Instance, rank: int) -> None:
     layout.devices = node["devices"]
     arguments = layout.serve_args
     if layout.devices:
-        arguments["device-ids"] = ",".join(map(str, layout.devices))
+        _choose_devices(layout)
     arguments.update(
         {
             "nnodes": len(nodes),
@@ -350,7 +364,7 @@ def one_layout(
         tensor_parallel_size=instance.tensor_parallel_size or 1,
         pipeline_parallel_size=instance.pipeline_parallel_size or 1,
         serve_args=_plain_arguments(instance, revision),
-        warnings=list(model.get("warnings") or ()),
+        warnings=[*(model.get("warnings") or ()), *filter(None, [engine_versions.outside(instance.engine_version)])],
     )
     binds: dict[str, str] = {}
     try:
@@ -407,6 +421,7 @@ def layouts(
     alone = left_to_planner(wanted) == 1
     found = []
     # who names its GPUs has them, whatever comes before it
+    models = {one.name: as_run.adapted(one, models.get(one.name, {})) for one in wanted}
     order = sorted(range(len(wanted)), key=lambda place: (not isinstance(wanted[place].gpus, tuple), place))
     for place in order:
         one = wanted[place]

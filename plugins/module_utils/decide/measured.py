@@ -8,6 +8,7 @@ public ones that print every part of the account (DEBUG level), read on 2026-11-
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -143,6 +144,8 @@ RESERVED_MIB: Sequence[tuple[str, int, str]] = (
     ("B300", 900, "as B200, scaled"),
     ("B200", 729, "178.35 GiB in vLLM logs of 183359 MiB"),
     ("GB200", 729, "as B200"),
+    ("GB300", 900, "as B300"),
+    ("H20-3e", 616, "as H200"),
     ("H200", 616, "memory.reserved of nvidia-smi, driver 580.159.04, 2026-11-23"),
     ("H100", 479, "79.18 GiB in vLLM logs of 81559 MiB"),
     ("RTX 3090", 430, "23.58 GiB in vLLM logs of 24576 MiB"),
@@ -152,6 +155,11 @@ RESERVED_MIB: Sequence[tuple[str, int, str]] = (
 RESERVED_OTHER_MIB = 480
 # GPUs that share the host's memory print no total: what CUDA sees of it, in MiB.
 UNIFIED_MIB: Sequence[tuple[str, int, str]] = (("GB10", 124549, "121.63 GiB in vLLM logs of DGX Spark"),)
+# What of it is free when a host without a desktop has just started: vLLM asks the kernel (utils/mem_utils.py:140-151)
+UNIFIED_FREE = 0.83
+UNIFIED_UTILIZATION = 0.8
+UNIFIED_WORDS = ("GB10", "Thor", "Orin", "MI300A")
+UNIFIED_FREE_SOURCE = "101.3 to 102.2 of 121.69 GiB on DGX Spark, MiaAI-Lab/GLM-5.3-Flash-EXL3-2x-DGX-Sparks#47"
 # Logs of one product differ by this much (79.18 to 79.25 GiB for an H100).
 CLOSE_MIB = 128
 
@@ -190,7 +198,16 @@ def number(
 
 def unified_mib(name: str | None) -> int | None:
     """Memory in MiB that CUDA sees of a GPU without memory of its own; None for other GPUs."""
-    return next((size for part, size, _ in UNIFIED_MIB if part in (name or "")), None)
+    return next((size for part, size, _ in UNIFIED_MIB if _has_word(name, part)), None)
+
+
+def is_unified(name: str | None) -> bool:
+    """Tell whether a GPU shares the memory of its host (cudaDeviceProp.integrated)."""
+    return any(_has_word(name, part) for part in UNIFIED_WORDS)
+
+
+def _has_word(name: str | None, part: str) -> bool:
+    return bool(re.search(rf"(?<![A-Za-z0-9]){re.escape(part)}(?![A-Za-z0-9])", name or ""))
 
 
 def visible_mib(name: str | None, total_mib: float, reserved_mib: float | None = None) -> float:
@@ -203,7 +220,7 @@ def visible_mib(name: str | None, total_mib: float, reserved_mib: float | None =
     profile = profile_of(name)
     if profile and profile.vendor == "amd":
         return total_mib
-    reserved = next((size for part, size, _ in RESERVED_MIB if part in (name or "")), RESERVED_OTHER_MIB)
+    reserved = next((size for part, size, _ in RESERVED_MIB if _has_word(name, part)), RESERVED_OTHER_MIB)
     if profile and profile.memory_mib and abs(total_mib - (profile.memory_mib - reserved)) <= CLOSE_MIB:
         return total_mib
     return total_mib - reserved

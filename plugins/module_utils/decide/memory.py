@@ -19,8 +19,10 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import 
 
 GIB = 1024**3
 MIB_PER_GIB = 1024
-# envs.py: VLLM_FUSED_MOE_CHUNK_SIZE; more tokens go through the experts in several passes
+# envs.py before 0.33.0: VLLM_FUSED_MOE_CHUNK_SIZE; more tokens go through the experts in several passes. 0.33.0, the
+# first release read without it, has one (fused_moe/modular_kernel.py:1183).
 EXPERT_CHUNK = 16384
+ONE_CHUNK = "0.33.0"
 # Model types whose pictures may have 16 megapixels, in patches of 16 x 16 (models/qwen2_vl.py, qwen3_vl.py); a log of
 # Qwen3.5-27B at max_num_seqs 1 is within 0.12 GiB.
 LARGE_PICTURES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5")
@@ -60,7 +62,10 @@ class Gpu:
 class Engine:
     """The settings that change the account, all resolved. ``model_bytes`` and ``kv_bytes`` are bytes of one number.
 
-    ``prefix_caching`` is that of models with recurrent layers, which costs them a second state.
+    ``prefix_caching`` is that of models with recurrent layers, which costs them a second state. ``kv_format`` to
+    ``speculative_tokens`` are as in :class:`kv_cache.CacheOptions`. ``offload_gib`` of the weights of each rank lie in
+    the host's memory, ``largest_graph`` is the largest batch that is captured, None for vLLM's own, ``whole_vision``
+    says that each rank has a whole vision tower, ``reserved_gib`` is taken off the KV cache for other things.
     """
 
     version: EngineVersion
@@ -75,6 +80,15 @@ class Engine:
     kv_cache_memory_bytes: int | None = None
     model_runner: int = 2
     hybrid_manager: bool = True
+    kv_format: str | None = None
+    sparse_bytes: float | None = None
+    conv_bytes: float | None = None
+    state_bytes: float | None = None
+    speculative_tokens: int = 0
+    offload_gib: float = 0.0
+    largest_graph: int | None = None
+    whole_vision: bool = False
+    reserved_gib: float = 0.0
     corrections: tuple[measured.Measured, ...] = ()
 
     @property
@@ -152,6 +166,11 @@ def cache_options(sizes: Sizes, engine: Engine) -> kv_cache.CacheOptions:
         tokens_by_concurrency=version.logs_tokens_from_concurrency,
         spare_block=version.logs_tokens_from_concurrency,
         hybrid_manager=engine.hybrid_manager,
+        kv_format=engine.kv_format,
+        sparse_bytes=engine.sparse_bytes,
+        conv_bytes=engine.conv_bytes,
+        state_bytes=engine.state_bytes,
+        speculative_tokens=engine.speculative_tokens,
     )
 
 
@@ -161,7 +180,9 @@ def _expert_workspace(model: Mapping[str, Any], sizes: Sizes, engine: Engine) ->
     if not model.get("is_moe") or not width or not hidden or model.get("quantization") in WITHOUT_EXPERT_WORKSPACE:
         return 0
     each = 1 if sizes.enable_expert_parallel else sizes.tensor_parallel_size * sizes.data_parallel_size
-    rows = min(engine.max_num_batched_tokens * sizes.data_parallel_size, EXPERT_CHUNK)
+    rows = engine.max_num_batched_tokens * sizes.data_parallel_size
+    if not engine.version.at_least(ONE_CHUNK):
+        rows = min(rows, EXPERT_CHUNK)
     rows *= int(model.get("num_experts_per_tok") or 1)
     inner = width / each
     return rows * (max(inner, hidden) + max(2 * inner, hidden)) * engine.model_bytes
@@ -223,12 +244,14 @@ def _graphs(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, la
     whole = engine.number("graphs", sizes, gpu) + engine.number("graphs_per_layer", sizes, gpu) * layers
     if model.get("is_moe"):
         whole += engine.number("graphs_experts", sizes, gpu)
-    return whole * min(1.0, captured_sizes(engine.max_num_seqs) / CAPTURED_AT_512)
+    return whole * captured_sizes(engine.max_num_seqs, engine.largest_graph) / CAPTURED_AT_512
 
 
-def captured_sizes(max_num_seqs: int) -> int:
-    """Count the batch sizes that CUDA graphs are captured for."""
-    most = min(2 * max_num_seqs, 512)
+def captured_sizes(max_num_seqs: int, largest: int | None = None) -> int:
+    """Count the batch sizes that CUDA graphs are captured for; ``largest`` is what a person wrote."""
+    most = min(2 * max_num_seqs, 512) if largest is None else largest
+    if most > 512:
+        return CAPTURED_AT_512 + (most - 512) // 16
     return sum(1 for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)) if size <= most)
 
 
@@ -243,15 +266,18 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
     found = []
     # quantized weights stay as they are, others are loaded in the type that is computed in; their bytes are of 16 bits
     wide = 1.0 if model.get("quantization") else engine.model_bytes / 2
-    for place, size in enumerate(sharding.weights(model, sizes)):
-        weights = size * wide / GIB + engine.number("loaded", sizes, gpu)
+    sized = sharding.weights(model, sizes, engine.whole_vision)
+    movable = sharding.in_layers(model, sizes)
+    for place, size in enumerate(sized):
+        offloaded = min(engine.offload_gib, movable[place] * wide / GIB)
+        weights = size * wide / GIB - offloaded + engine.number("loaded", sizes, gpu)
         if model.get("mla"):
             weights += engine.number("loaded_mla", sizes, gpu)
         activation = _activation(model, sizes, engine, gpu, place == 0, place == count - 1)
         graphs = _graphs(model, sizes, engine, gpu, len(cut[place]))
         outside = engine.number("non_torch", sizes, gpu)
         counted = graphs if engine.subtracts_cuda_graphs else 0.0
-        left = budget - weights - activation - counted - outside
+        left = budget - weights - activation - counted - outside - engine.reserved_gib
         if engine.kv_cache_memory_bytes:
             left = engine.kv_cache_memory_bytes / GIB
         found.append(Account(gpu.memory_gib, budget, weights, activation, graphs, outside, left))
@@ -271,13 +297,23 @@ def fit(
     The longest is the one that ``min_concurrency`` requests at once can have. Raises :class:`kv_cache.Unknown` when a
     number is missing.
     """
-    top = int(model.get("max_model_len") or 0) or length
-    if not top:
-        raise kv_cache.Unknown("the length that the model was made for")
-    options = cache_options(sizes, engine)
-    groups = kv_cache.groups_of(model, options)
     ranks = accounts(model, sizes, engine, gpu)
     cut = sharding.stages(int(model.get("num_layers") or 0), sizes.pipeline_parallel_size)
+    drafting = sum(int(run["count"]) for run in (model.get("draft") or {}).get("layers") or ())
+    # the last stage drafts
+    cut[-1] = range(cut[-1].start, cut[-1].stop + drafting)
+    options = cache_options(sizes, engine)
+    top = int(model.get("max_model_len") or 0) or length
+    try:
+        if not top:
+            raise kv_cache.Unknown("the length that the model was made for")
+        groups = kv_cache.groups_of(model, options)
+    except kv_cache.Unknown:
+        full = min(ranks, key=lambda rank: rank.kv_cache_gib)
+        if full.kv_cache_gib > 0:
+            raise
+        # weights that do not fit need no account of a cache
+        return Fit(full, kv_cache.Cache(0, 0, 0.0, 0), 0, tuple(ranks), engine.assumed(sizes, gpu))
     bytes_left = [rank.kv_cache_gib * GIB for rank in ranks]
     wanted = length or top
     most = max(top, wanted)
@@ -311,6 +347,15 @@ def start_problem(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: G
             f"{engine.gpu_memory_utilization:g} asks for {account.budget_gib:.1f}",
             "memory_held",
             ("stop the other processes on the GPU", f"write gpu_memory_utilization: {most:g} or less"),
+        )
+    held = account.weights_gib + rest_gib(engine, account)
+    if engine.kv_cache_memory_bytes is not None and held + account.kv_cache_gib > gpu.free_gib - context:
+        most = math.floor((gpu.free_gib - context - held) * 10) / 10
+        return Refused(
+            f"{held:.1f} GiB for weights and the rest and {account.kv_cache_gib:.1f} GiB of KV cache, as written, are "
+            f"more than the {gpu.free_gib - context:.1f} GiB of a GPU that are there for them",
+            "kv_cache_memory_too_large",
+            (f"write kv_cache_memory_gib: {most:g} or less",) if most > 0 else ("leave kv_cache_memory_gib out",),
         )
     late = context + (0.0 if engine.subtracts_cuda_graphs else account.cuda_graphs_gib)
     if model.get("quantization") in WITHOUT_EXPERT_WORKSPACE:

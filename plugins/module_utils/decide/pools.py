@@ -174,7 +174,19 @@ def _sort(
         else:
             found.usable.append(device)
             found.warnings.extend(_doubts(device))
+    if gpu_facts.get("accelerator") == "cuda":
+        found.warnings.extend(_unjudged(found.usable))
     return found
+
+
+def _unjudged(usable: Sequence[Device]) -> list[str]:
+    """Rules that need a compute capability are not judged without one."""
+    lacking = (one for one in usable if one.get("name") and not one.get("compute_capability"))
+    unknown = list(dict.fromkeys(str(one["name"]) for one in lacking))
+    return [
+        f"The compute capability of {', '.join(unknown)} is not known, so number formats and attention kernels were "
+        "not judged; write gpu_profile.compute_capability."
+    ] * bool(unknown)
 
 
 def _fault(device: Device, fabric_failed: bool) -> _Fault | None:

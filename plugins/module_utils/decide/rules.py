@@ -26,7 +26,8 @@ DTYPES: Mapping[str, str] = {
 class Sizes:
     """What was decided or asked for: counts of ranks, tokens and sequences, and types as vLLM names them.
 
-    None and "auto" stand for vLLM's own default. ``mm_encoder_tp_mode`` is "weights" or "data".
+    None and "auto" stand for vLLM's own default. ``mm_encoder_tp_mode`` is "weights" or "data". ``allow_long`` says
+    that VLLM_ALLOW_LONG_MAX_MODEL_LEN is set, ``stochastic_rounding`` that a recurrent state is rounded so.
     """
 
     tensor_parallel_size: int = 1
@@ -43,6 +44,8 @@ class Sizes:
     block_size: int | None = None
     mm_encoder_tp_mode: str = "weights"
     language_model_only: bool = False
+    allow_long: bool = False
+    stochastic_rounding: bool = False
 
 
 @dataclass(frozen=True)

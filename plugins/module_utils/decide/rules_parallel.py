@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_versions import release
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import WARN, Case, Finding, Rule, listed
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules_heads import divided
 
@@ -116,6 +117,29 @@ def pipeline(case: Case) -> Finding | None:
     )
 
 
+# Architectures that were not cut into stages at first: the last release known without, and the first with it.
+# vllm#45455 (0.22.1rc1.dev490) for MiniMax-M3
+PIPELINE_SINCE = {
+    "MiniMaxM3SparseForCausalLM": ("0.22.1", "0.33.0"),
+    "MiniMaxM3SparseForConditionalGeneration": ("0.22.1", "0.33.0"),
+    "MiniMaxM3VLForConditionalGeneration": ("0.22.1", "0.33.0"),
+}
+
+
+def pipeline_later(case: Case) -> Finding | None:
+    """Models that earlier releases could not cut into stages."""
+    if case.sizes.pipeline_parallel_size <= 1:
+        return None
+    for name in _architectures(case) & set(PIPELINE_SINCE):
+        without, first = PIPELINE_SINCE[name]
+        if case.engine.release <= release(without):
+            return Finding(
+                f"vLLM {case.engine.version} cannot cut {name} into pipeline stages yet",
+                (f"use vLLM {first}", "write pipeline_parallel_size: 1"),
+            )
+    return None
+
+
 def stages(case: Case) -> Finding | None:
     """More stages than layers; vLLM gives the rest no layer, which no model is written for."""
     layers, count = case.number("num_layers"), case.sizes.pipeline_parallel_size
@@ -219,6 +243,7 @@ RULES: Sequence[Rule] = (
         severity=WARN,
     ),
     Rule("pipeline_not_supported", pipeline, "config/model.py:1569-1576"),
+    Rule("pipeline_not_supported_yet", pipeline_later, "config/model.py:1569-1576"),
     Rule("pipeline_more_than_layers", stages, "distributed/utils.py:198-241"),
     Rule("dcp_not_divisible", context_divides, "config/parallel.py:594-600"),
     Rule("dcp_kv_heads", context_of_kv_heads, "config/model.py:1578-1607"),

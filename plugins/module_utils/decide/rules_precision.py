@@ -68,7 +68,7 @@ ALIASES: Mapping[str, frozenset[str]] = {
     "modelopt": frozenset({"modelopt", "modelopt_fp4", "modelopt_mxfp8", "modelopt_mixed"}),
     "mxfp4": frozenset({"mxfp4", "gpt_oss_mxfp4", "humming"}),
     "fp8": frozenset({"fp8", "deepseek_v4_fp8", "mxfp8", "humming"}),
-    "auto-round": frozenset({"auto-round", "inc", "gptq", "awq", "auto_gptq", "auto_awq"}),
+    "auto-round": frozenset({"auto-round", "auto_round", "inc", "gptq", "awq", "auto_gptq", "auto_awq"}),
 }
 # Methods that read their settings from the checkpoint, so that an unquantized one will not do
 OF_CHECKPOINTS = frozenset(
@@ -189,10 +189,16 @@ def activation_dtype(case: Case) -> Finding | None:
     )
 
 
+def by_auto_round(case: Case) -> bool:
+    """Checkpoints of AutoRound are read by "inc", whatever name is written (quantization/inc/inc.py:361)."""
+    own = str(case.quantization.get("method") or case.model.get("quantization") or "").replace("_", "-")
+    return own == "auto-round" and bool({"inc", "auto-round"} & case.engine.quantizations)
+
+
 def quantization_name(case: Case) -> Finding | None:
     """Methods that the release does not have; the checkpoint's own are judged as well."""
     method = case.sizes.quantization or case.method
-    if method is None or method in case.engine.quantizations:
+    if method is None or method in case.engine.quantizations or by_auto_round(case):
         return None
     if not case.sizes.quantization and ALIASES.get(method, frozenset()) & case.engine.quantizations:
         return None
@@ -219,7 +225,7 @@ def quantization_of_checkpoint(case: Case) -> Finding | None:
     """A method that is not the checkpoint's."""
     asked = case.sizes.quantization
     own = case.quantization.get("method") or case.model.get("quantization")
-    if asked is None:
+    if asked is None or by_auto_round(case):
         return None
     if own is None:
         if asked not in OF_CHECKPOINTS or case.model.get("num_attention_heads") is None:

@@ -60,6 +60,12 @@ def _vision(model: Mapping[str, Any], sizes: Sizes) -> float:
     return 1.0 if heads and heads % sizes.tensor_parallel_size else 1.0 / sizes.tensor_parallel_size
 
 
+def _draft(model: Mapping[str, Any], sizes: Sizes) -> float:
+    # a layer for multi-token prediction is mostly experts where the last layer of the model is
+    runs = model.get("layers") or ()
+    return _experts(model, sizes) if runs and runs[-1].get("feed_forward") == "moe" else _tensor(model, sizes)
+
+
 FIRST, LAST, LAYERS = "first stage", "last stage", "the stages of its layers"
 
 # kind of tensor -> (its share on a rank, where it lies)
@@ -87,8 +93,12 @@ PLACES: Mapping[str, tuple[Share, str]] = {
     "vision": (_vision, FIRST),
     "projector": (_whole, FIRST),
     "other": (_whole, LAYERS),
+    "mtp": (_draft, LAST),
+    "draft": (_tensor, LAST),
+    "lora_whole": (_whole, LAYERS),
+    "lora_split": (_tensor, LAYERS),
 }
-# Loaded only for speculative decoding.
+# Loaded only for speculative decoding, which marks them so (as_run.py).
 NOT_LOADED = frozenset(("mtp",))
 
 
@@ -121,10 +131,20 @@ def _shares(model: Mapping[str, Any], part: str, cut: Sequence[range]) -> dict[s
     return {key: [one / (sum(row) or 1) for one in row] for key, row in counts.items()}
 
 
-def weights(model: Mapping[str, Any], sizes: Sizes) -> list[float]:
+def in_layers(model: Mapping[str, Any], sizes: Sizes) -> list[float]:
+    """Bytes of one rank of each stage that lie in its layers, which can be kept in the host's memory instead."""
+    tensors = (model.get("weights") or {}).get("tensors")
+    if not tensors:
+        return weights(model, sizes)
+    inside = [one for one in tensors if PLACES.get(one["kind"], (_whole, LAYERS))[1] == LAYERS]
+    return weights({**model, "weights": {"tensors": inside}}, sizes)
+
+
+def weights(model: Mapping[str, Any], sizes: Sizes, whole_vision: bool = False) -> list[float]:
     """Bytes of the weights on one rank of each pipeline stage.
 
     ``model`` is what model_info says. Without the kinds of its tensors, all of ``weight_bytes`` is divided evenly.
+    ``whole_vision`` says that each rank has the whole vision tower (mm_encoder_tp_mode "data").
     """
     count = sizes.pipeline_parallel_size
     tensors = (model.get("weights") or {}).get("tensors")
@@ -135,9 +155,11 @@ def weights(model: Mapping[str, Any], sizes: Sizes) -> list[float]:
     even = [len(stage) / (cut[-1].stop or 1) for stage in cut]
     found = [0.0] * count
     for tensor in tensors:
-        if tensor["kind"] in NOT_LOADED:
+        if tensor["kind"] in NOT_LOADED and not tensor.get("loaded"):
             continue
         share, place = PLACES.get(tensor["kind"], (_whole, LAYERS))
+        if whole_vision and tensor["kind"] == "vision":
+            share = _whole
         size = tensor["bytes"] * share(model, sizes)
         if place == LAYERS:
             for number, part in enumerate(by_layer.get(str(tensor.get("layer")), even)):

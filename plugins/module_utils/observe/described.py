@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
@@ -35,37 +36,109 @@ MOST_GPUS = 16
 # The smallest GPU that vLLM can be run on has 4 GiB; a smaller number was meant as GB.
 LEAST_MEMORY_MIB = 2048
 _CELLS = {"pcie_switch": "PIX", "pcie_host": "NODE", "pcie_cross_numa": "SYS", "xgmi": "XGMI"}
-FIELDS = ("name", "count", "memory_mib", "interconnect")
+FIELDS = ("name", "count", "memory_mib", "interconnect", "compute_capability")
+_CAPABILITY = re.compile(r"\d{1,2}\.\d")
+_GFX = re.compile(r"gfx[0-9a-f]{3,4}")
 
 
-def described_devices(gpu_profile: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Kind:
+    """GPUs of one kind of a described host."""
+
+    name: str
+    count: int
+    memory_mib: int | None
+    profile: GpuProfile | None
+    vendor: str
+    capability: str | None
+    gfx: str | None
+    link: str
+
+
+def described_devices(gpu_profile: Any) -> dict[str, Any]:
     """Devices and matrix of a described host: ``devices``, ``matrix``, ``accelerator``, ``warnings``.
 
     ``gpu_profile`` has ``name`` (product, as a person or the driver writes it), ``count`` (default 1), ``memory_mib``
-    (default: the table's) and ``interconnect`` (a key of WORDS, any case; default: what the product is sold with).
+    (default: the table's), ``compute_capability`` (default: the product's; "gfx1201" for AMD's cards) and
+    ``interconnect`` (a key of WORDS, any case; default: what the product is sold with). A list of such mappings is a
+    host with GPUs of several kinds, which are numbered in this order and linked over PCIe.
     Raises InputError for anything else.
     """
-    if not isinstance(gpu_profile, Mapping):
-        raise InputError(f"gpu_profile is {gpu_profile!r}: write a mapping, for example: {{name: H100, count: 8}}.")
-    unknown = sorted(str(key) for key in gpu_profile if key not in FIELDS)
+    listed = gpu_profile if isinstance(gpu_profile, (list, tuple)) else [gpu_profile]
+    if not listed or not all(isinstance(one, Mapping) for one in listed):
+        raise InputError(
+            f"gpu_profile is {gpu_profile!r}: write a mapping, for example: {{name: H100, count: 8}}, or a list of "
+            "such mappings for a host with several kinds of GPUs."
+        )
+    warnings: list[str] = []
+    kinds = [_kind(one, warnings) for one in listed]
+    total = sum(kind.count for kind in kinds)
+    if total > MOST_GPUS:
+        raise InputError(f"gpu_profile has {total} GPUs: one host has {MOST_GPUS} at most.")
+    vendors = sorted({kind.vendor for kind in kinds})
+    if len(vendors) > 1:
+        raise InputError(
+            "gpu_profile has GPUs of NVIDIA and of AMD: one build of vLLM serves one of them; leave one out."
+        )
+    spread = [kind for kind in kinds for _ in range(kind.count)]
+    return {
+        "devices": [_device(place, kind) for place, kind in enumerate(spread)],
+        "matrix": _matrix(kinds),
+        "accelerator": "rocm" if vendors == ["amd"] else "cuda",
+        "warnings": list(dict.fromkeys(warnings)),
+    }
+
+
+def _kind(written: Mapping[str, Any], warnings: list[str]) -> _Kind:
+    unknown = sorted(str(key) for key in written if key not in FIELDS)
     if unknown:
         raise InputError(f"gpu_profile has no field {unknown[0]!r}. It has: {', '.join(FIELDS)}.")
-    name = gpu_profile.get("name")
+    name = written.get("name")
     if isinstance(name, int) and not isinstance(name, bool):
         name = str(name)  # YAML reads 4090 as a number
     if not isinstance(name, str) or not name.strip():
         raise InputError("gpu_profile.name is missing. Write a product, for example: name: H100 SXM.")
-    count = _count(gpu_profile.get("count"))
-    memory = _memory(gpu_profile.get("memory_mib"))
+    count = _count(written.get("count"))
+    memory = _memory(written.get("memory_mib"))
+    maker = profiles.other_maker(name)
+    if maker:
+        raise InputError(
+            f"gpu_profile.name is {name!r}, of {maker}: this collection plans GPUs of NVIDIA and AMD alone."
+        )
     profile = _profile(name, memory)
-    warnings: list[str] = []
-    link = _link(gpu_profile.get("interconnect"), profile, count, warnings)
-    return {
-        "devices": [_device(place, name, profile, memory) for place in range(count)],
-        "matrix": _matrix(count, link, profile),
-        "accelerator": "rocm" if profile and profile.vendor == "amd" else "cuda",
-        "warnings": warnings,
-    }
+    capability, gfx = _capability(name, profile, written.get("compute_capability"))
+    vendor = "amd" if gfx else "nvidia" if capability else _vendor(name, profile)
+    link = _link(written.get("interconnect"), profile, count, warnings)
+    return _Kind(name, count, memory, profile, vendor, capability, gfx, link)
+
+
+def _vendor(name: str, profile: GpuProfile | None) -> str:
+    vendor = profile.vendor if profile else profiles.vendor_of(name)
+    if vendor is None:
+        raise InputError(
+            f"gpu_profile.name is {name!r}, which does not say whether it is of NVIDIA or AMD: write the maker in "
+            f"front (NVIDIA {name}), or add gpu_profile.compute_capability, such as '9.0' (AMD: 'gfx942')."
+        )
+    return vendor
+
+
+def _capability(name: str, profile: GpuProfile | None, written: Any) -> tuple[str | None, str | None]:
+    """Compute capability and LLVM target; one of them at most is known. What is written holds for unknown products."""
+    amd = (profile.vendor if profile else profiles.vendor_of(name)) == "amd"
+    known = profile.arch if profile else profiles.gfx_of(name) if amd else profiles.compute_capability_of(name)
+    if written is None:
+        return (None, known) if amd else (known, None)
+    text = str(written).lower() if isinstance(written, (str, float, int)) and not isinstance(written, bool) else ""
+    text = f"{text}.0" if re.fullmatch(r"\d{1,2}", text) else text
+    if not (_GFX.fullmatch(text) if amd else _CAPABILITY.fullmatch(text) or (not known and _GFX.fullmatch(text))):
+        like = "an LLVM target such as 'gfx942'" if amd else "a number such as '9.0'"
+        raise InputError(f"gpu_profile.compute_capability is {written!r}: write {like}.")
+    if known and text != known:
+        raise InputError(
+            f"gpu_profile.compute_capability is {written!r}, and {profile.name if profile else name} has {known}: "
+            "leave it out."
+        )
+    return (None, text) if text.startswith("gfx") else (text, None)
 
 
 def _count(value: Any) -> int:
@@ -85,6 +158,12 @@ def _memory(value: Any) -> int | None:
 
 def _profile(name: str, memory_mib: int | None) -> GpuProfile | None:
     """The product that is meant; None for one that is not in the table and has its memory written."""
+    if profiles.is_mig(name):
+        _check_slice(name, memory_mib)
+        return None
+    several = profiles.several_memories(name)
+    if several:
+        return _of_memory(name, several, memory_mib)
     profile = profiles.profile_by_word(name)
     if profile is not None:
         return profile
@@ -98,6 +177,24 @@ def _profile(name: str, memory_mib: int | None) -> GpuProfile | None:
         names = ", ".join(one.name for one in near)
         raise InputError(f"gpu_profile.name is {name!r}, which may be one of several: write one of {names}.")
     raise InputError(_unknown_name(name))
+
+
+def _check_slice(name: str, memory_mib: int | None) -> None:
+    """A slice is no product: it has the memory that is written, and is not planned (pools.py)."""
+    if memory_mib is None:
+        raise InputError(
+            f"gpu_profile.name is {name!r}, a MIG slice: instances are planned on whole GPUs; write the GPU's own "
+            "name, and switch MIG off on the host."
+        )
+
+
+def _of_memory(name: str, several: Sequence[GpuProfile], memory_mib: int | None) -> GpuProfile | None:
+    if memory_mib is None:
+        sizes = " or ".join(f"{one.memory_mib} ({one.name})" for one in several)
+        raise InputError(
+            f"gpu_profile.name is {name!r}, which is sold with different memory: add gpu_profile.memory_mib: {sizes}."
+        )
+    return next((one for one in several if _same_memory(one.memory_mib, memory_mib)), several[0])
 
 
 def _same_memory(known: int | None, written: int) -> bool:
@@ -137,14 +234,20 @@ def _nvlink(profile: GpuProfile | None, count: int) -> str:
     return "nvlink_full" if count <= 4 else "nvswitch"
 
 
-def _matrix(count: int, link: str, profile: GpuProfile | None) -> list[list[str | None]]:
-    return [[_cell(i, j, count, link, profile) for j in range(count)] for i in range(count)]
+def _matrix(kinds: Sequence[_Kind]) -> list[list[str | None]]:
+    """What nvidia-smi topo -m would print: the links inside each kind, PCIe between kinds."""
+    places = [(number, place) for number, kind in enumerate(kinds) for place in range(kind.count)]
+    return [
+        [_cell(here[1], there[1], kinds[here[0]]) if here[0] == there[0] else _CELLS["pcie_host"] for there in places]
+        for here in places
+    ]
 
 
-def _cell(i: int, j: int, count: int, link: str, profile: GpuProfile | None) -> str:
+def _cell(i: int, j: int, kind: _Kind) -> str:
     if i == j:
         return "X"
-    links = (profile.nvlinks if profile else 0) or 4
+    count, link = kind.count, kind.link
+    links = (kind.profile.nvlinks if kind.profile else 0) or 4
     if link == "nvswitch":
         return f"NV{links}"
     if link == "nvlink_full":
@@ -154,14 +257,15 @@ def _cell(i: int, j: int, count: int, link: str, profile: GpuProfile | None) -> 
     return _CELLS[link]
 
 
-def _device(place: int, name: str, profile: GpuProfile | None, memory_mib: int | None) -> dict[str, Any]:
-    nvidia = profile is None or profile.vendor == "nvidia"
-    total = memory_mib if memory_mib is not None else profile.memory_mib if profile else None
+def _device(place: int, kind: _Kind) -> dict[str, Any]:
+    profile = kind.profile
+    total = kind.memory_mib if kind.memory_mib is not None else profile.memory_mib if profile else None
     return {
         "index": place,
-        "name": profile.name if profile else name,
+        "name": profile.name if profile else kind.name,
         "memory_total_mib": total,
         "memory_free_mib": total,
-        "compute_capability": profiles.compute_capability_of(profile.name if profile else name) if nvidia else None,
-        "gfx": profile.arch if profile and not nvidia else None,
+        "compute_capability": kind.capability,
+        "gfx": kind.gfx,
+        "mig_mode": True if profiles.is_mig(kind.name) else None,
     }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,18 +144,20 @@ def build_facts(outputs: Outputs, source: str = "live", own_pids: Collection[int
     }
 
 
-def facts_from_profile(gpu_profile: Mapping[str, Any]) -> dict[str, Any]:
-    """Facts of a host that is described by name, count, memory and link. Raises InputError."""
+def facts_from_profile(gpu_profile: Any) -> dict[str, Any]:
+    """Facts of a host that is described by name, count, memory and link, or a list of these. Raises InputError."""
     found = described.described_devices(gpu_profile)
     devices = [shaped(device) for device in found["devices"]]
     facts = build_facts({}, "profile")
+    names = Counter((str(device["name"]), device["memory_total_mib"]) for device in devices)
+    counted = " and ".join(f"{count} x {name}" for (name, _), count in names.items())
     return {
         **facts,
         **link_facts(devices, found["matrix"], False, found["warnings"]),
         "accelerator": found["accelerator"],
-        "message": f"{len(devices)} x {devices[0]['name']}, as described; no host was asked.",
+        "message": f"{counted}, as described; no host was asked.",
         "devices": devices,
-        "mixed_gpus": False,
+        "mixed_gpus": len(names) > 1,
         "warnings": found["warnings"],
     }
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub_files, model
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub_files, model, model_mistral
 
 # Seconds to wait for the hub to send the header of one file.
 HEADER_TIMEOUT = 20
@@ -46,12 +46,13 @@ def read(name: str, revision: str, token: str | None = None) -> dict[str, Any]:
         commit = str(info.sha)
         siblings = {sibling.rfilename: sibling for sibling in info.siblings or []}
         sizes = {file: sibling.size or 0 for file, sibling in siblings.items()}
-        config = model.parse_config(_text(name, "config.json", commit, shown), f"config.json of {name}")
+        file = model_mistral.FILE if "config.json" not in sizes and model_mistral.FILE in sizes else "config.json"
+        config = model.model_config(_text(name, file, commit, shown), f"{file} of {name}")
         files = _small_files(name, commit, sizes, config, shown)
         names = model.weight_files(sizes)
         if not names:
             raise InputError(f"The hub model {name} has no weights ({', '.join(model.WEIGHTS)}); choose another model.")
-    headers, warnings = _headers(name, commit, names, shown)
+    headers, warnings = _headers(name, commit, names, shown) if file != model_mistral.FILE else (None, [])
     found = model.facts(config, model.weight_bytes(sizes), headers, files)
     return {
         **found,

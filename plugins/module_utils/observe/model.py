@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model_modules as modules
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
+    model_mistral,
     model_quantization,
     model_runner,
     model_vision,
     model_weights,
     safetensors,
 )
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model_modules as modules
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_checkpoint import checkpoint, num_mtp_layers
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import ALIASES, TextConfig
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_layers import Stack, stack
@@ -168,6 +169,37 @@ def parse_config(text: str, place: str) -> Mapping[str, Any]:
     return config
 
 
+# Other JSON files of a model, and what to name in their place.
+NOT_A_MODEL: Mapping[str, str] = {
+    "peft_type": "that of a LoRA adapter; name its base model, and the adapter in extra_args.lora-modules",
+    "weight_map": "the index of its weights; name config.json in 'model_config', and the index in 'weights_index'",
+    "_from_model_config": "that of how text is generated; name the model's config.json",
+    "do_sample": "that of how text is generated; name the model's config.json",
+    "tokenizer_class": "that of a tokenizer; name the model's config.json",
+    "image_processor_type": "that of an image processor; name the model's config.json",
+}
+
+
+def model_config(text: str, place: str) -> Mapping[str, Any]:
+    """Read the text of a config.json, or of Mistral's params.json; ``place`` names it in the sentence of an error.
+
+    Raises :class:`InputError` for JSON that describes no model.
+    """
+    config = parse_config(text, place)
+    if model_mistral.is_params(config):
+        return model_mistral.adapted(config)
+    found = TextConfig(config)
+    if found.num_layers or (found.hidden_size and found.alias("num_attention_heads")):
+        return config
+    for key, what in NOT_A_MODEL.items():
+        if key in config and "architectures" not in config:
+            raise InputError(f"{place} is no model configuration but {what}.")
+    raise InputError(
+        f"{place} is no model configuration: it says neither how many layers there are (num_hidden_layers) nor how "
+        "wide they are (hidden_size); name the model's config.json."
+    )
+
+
 def read_folder(folder: str) -> dict[str, Any]:
     """Describe the model in a folder of this machine.
 
@@ -189,19 +221,22 @@ def _read_folder(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise InputError(f"The model path {folder} is not a folder; 'model' names the folder that holds config.json.")
     config_file = path / "config.json"
+    if not config_file.is_file() and (path / model_mistral.FILE).is_file():
+        config_file = path / model_mistral.FILE
     if not config_file.is_file():
         raise InputError(
             f"The model path {folder} has no config.json, so it is not a model that vLLM can load; "
             "name the folder that holds config.json, the tokenizer and the weights."
         )
-    config = parse_config(config_file.read_text(encoding="utf-8", errors="replace"), str(config_file))
+    config = model_config(config_file.read_text(encoding="utf-8", errors="replace"), str(config_file))
     sizes = {file.name: file.stat().st_size for file in path.iterdir() if file.is_file()}
     names = weight_files(sizes)
     if not names:
         raise InputError(
             f"The model path {folder} has a config.json and no weights ({', '.join(WEIGHTS)}); fetch the model again."
         )
-    headers, warnings = _headers(path, names)
+    # Mistral's own names of tensors are others
+    headers, warnings = _headers(path, names) if config_file.name != model_mistral.FILE else (None, [])
     found = facts(config, weight_bytes(sizes), headers, beside(path))
     return {**found, "warnings": warnings + notes(names) + found["warnings"]}
 

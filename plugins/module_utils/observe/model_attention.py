@@ -14,6 +14,14 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config
 
 # What may be None in a description that is complete all the same.
 OPTIONAL = frozenset({"q_lora_rank", "state_dtype"})
+# Models whose layers look at a whole text at once and keep nothing of it (model_executor/models/bert.py,
+# bert_with_rope.py, modernbert.py; layers/attention/encoder_only_attention.py:94-96)
+ENCODERS = frozenset(
+    {
+        "bert", "roberta", "xlm-roberta", "modernbert", "nomic_bert", "new", "gte", "jina_bert", "bge_m3", "eurobert",
+        "distilbert", "camembert", "electra", "deberta-v2", "xlm-roberta-xl", "ernie", "mpnet",
+    }
+)  # fmt: skip
 
 
 def geometry(text: TextConfig, kind: str, index: int) -> dict[str, Any]:
@@ -89,6 +97,8 @@ def _heads(text: TextConfig, index: int, sliding: bool = False) -> dict[str, Any
 
 def _attention(text: TextConfig, kind: str, index: int) -> dict[str, Any]:
     described: dict[str, Any] = {"type": kind, **_heads(text, index, sliding=kind == "sliding")}
+    if encoder_only(text):
+        return {**described, "type": "encoder"}
     if kind == "sliding":
         described["window"] = text.number("sliding_window", "sliding_window_size")
     if kind == "chunked":
@@ -100,6 +110,16 @@ def _attention(text: TextConfig, kind: str, index: int) -> dict[str, Any]:
         described["index_head_dim"] = whole(sparse.get("sparse_index_dim"))
         described["index_n_heads"] = whole(sparse.get("sparse_num_index_heads"))
     return described
+
+
+def encoder_only(text: TextConfig) -> bool:
+    """Whether a model attends in both directions (llama.py:279-283, qwen2.py:256-260, qwen3.py:196-200, gemma3.py:165).
+
+    vLLM gives Gemma 3 with ``use_bidirectional_attention`` ``is_causal`` false (models/config.py).
+    """
+    if text.model_type in ENCODERS or text.own.get("is_causal") is False:
+        return True
+    return text.own.get("use_bidirectional_attention") is True and text.model_type.startswith("gemma3")
 
 
 def _mla(text: TextConfig, index: int) -> dict[str, Any]:

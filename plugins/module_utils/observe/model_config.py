@@ -64,7 +64,7 @@ MLA_TYPES = frozenset(
     {
         "axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v41", "dots3_note", "glm5_next",
         "glm5_next_text", "glm_moe_dsa", "glm4_moe_lite", "kimi_k2", "kimi_linear", "longcat_flash",
-        "pangu_ultra_moe", "bailing_hybrid", "hy_v4",
+        "pangu_ultra_moe", "bailing_hybrid", "hy_v4", "mistral4",
     }
 )  # fmt: skip
 # No model has more layers; a larger number is a slip of the pen.

@@ -33,7 +33,7 @@ def read_config(path: str, weights_bytes: int | None = None, weights_index: str 
     model.safetensors.index.json that states it. Raises :class:`InputError` for files that cannot be read or are not
     what they should be.
     """
-    config = model.parse_config(_text(path, "config"), path)
+    config = model.model_config(_text(path, "config"), path)
     if weights_bytes is not None and weights_bytes <= 0:
         raise InputError(
             f"weights_bytes is {weights_bytes}; write the size of the weight files in bytes, or leave it out."

@@ -116,7 +116,7 @@ _LIKE_LLAMA = frozenset(
     {
         "mistral", "phi3", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "kimi_k2", "glm_moe_dsa",
         "glm4_moe_lite", "gpt_oss", "nemotron-nas", "mimo_v2_flash", "mamba", "mamba2", "falcon_mamba", "glm",
-        "qwen3_vl_moe_text", "ministral", "exaone", "yi", "internlm3", "aquila",
+        "qwen3_vl_moe_text", "ministral", "mistral4", "exaone", "yi", "internlm3", "aquila",
     }
 )  # fmt: skip
 

@@ -174,6 +174,8 @@ def test_what_is_allowed(model: dict[str, Any], size: int) -> None:
 
 
 # (rule, model, sizes, GPU, engine): the rule refuses, and nothing else does
+HEADS_OF_64 = {"attention": {"full": {"type": "full", "num_heads": 8, "num_kv_heads": 8, "head_dim": 64}}}
+SPARSE = {"attention": {"mla": {"type": "mla", "kv_lora_rank": 512, "qk_rope_head_dim": 64, "index_head_dim": 128}}}
 REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str | None]] = [
     ("heads_not_divisible", {"num_attention_heads": 32}, {"tensor_parallel_size": 3}, CPU, None),
     ("kv_heads_not_divisible", {"num_kv_heads": 8}, {"tensor_parallel_size": 12}, CPU, None),
@@ -335,7 +337,21 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any], str | N
     ("kv_cache_dtype_unknown", LLAMA_70B, {"kv_cache_dtype": "int8_per_token_head"}, H100, "0.19.0"),
     ("kv_cache_dtype_not_of_model", LLAMA_70B, {"kv_cache_dtype": "float16"}, H100, None),
     ("kv_cache_fp8_needs_ampere", LLAMA_70B, {"kv_cache_dtype": "fp8"}, T4, None),
-    ("kv_cache_nvfp4", LLAMA_70B, {"kv_cache_dtype": "nvfp4"}, H100, None),
+    ("kv_cache_nvfp4", LLAMA_70B, {"kv_cache_dtype": "nvfp4"}, H100, "0.32.0"),
+    ("kv_cache_nvfp4", LLAMA_70B, {"kv_cache_dtype": "nvfp4"}, {"compute_capability": "12.0"}, "0.25.1"),
+    ("kv_cache_nvfp4", LLAMA_70B, {"kv_cache_dtype": "nvfp4_4over6"}, H100, None),
+    ("kv_cache_nvfp4", HEADS_OF_64, {"kv_cache_dtype": "nvfp4"}, H100, None),
+    ("kv_cache_nvfp4", {"model_type": "gpt_oss"}, {"kv_cache_dtype": "nvfp4"}, {"compute_capability": "12.0"}, None),
+    ("sparse_attention_capability", SPARSE, {}, A100, None),
+    ("sparse_attention_capability", SPARSE, {}, {"compute_capability": "12.0"}, "0.13.0"),
+    ("stochastic_rounding", {}, {"stochastic_rounding": True}, H100, None),
+    (
+        "pipeline_not_supported_yet",
+        {"architectures": ["MiniMaxM3SparseForCausalLM"], "supports_pipeline": True},
+        {"pipeline_parallel_size": 2},
+        H100,
+        "0.22.1",
+    ),
     ("kv_cache_nvfp4", DEEPSEEK_V3, {"kv_cache_dtype": "nvfp4"}, {"compute_capability": "10.0"}, None),
     ("batched_tokens_below_seqs", LLAMA_70B, {"max_num_batched_tokens": 128, "max_num_seqs": 256}, H100, None),
     ("max_model_len_too_long", LLAMA_70B, {"max_model_len": 131073}, H100, None),
@@ -356,6 +372,13 @@ def test_what_is_refused(
 
 # (model, sizes, GPU, engine): the same with something changed, and nothing is refused
 ACCEPTED: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any], str | None]] = [
+    (LLAMA_70B, {"kv_cache_dtype": "nvfp4"}, H100, None),
+    (HEADS_OF_64, {"kv_cache_dtype": "nvfp4"}, {"compute_capability": "10.0"}, None),
+    (SPARSE, {}, H100, None),
+    (SPARSE, {}, {"compute_capability": "12.0"}, "0.33.0"),
+    (LLAMA_70B, {"max_model_len": 1_000_000, "allow_long": True}, H100, None),
+    ({"quantization": "auto-round"}, {"quantization": "auto_round"}, H100, "0.20.2"),
+    ({}, {"stochastic_rounding": True}, {"compute_capability": "10.0"}, None),
     (QWEN3_30B_A3B, {"tensor_parallel_size": 2, "data_parallel_size": 3}, H100, None),
     (
         {"num_experts": 8, "moe_intermediate_size": 768},

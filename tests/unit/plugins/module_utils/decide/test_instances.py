@@ -59,6 +59,7 @@ GOOD: dict[str, list[Any]] = {
     "mm_encoder_tp_mode": ["weights", "data"],
     "speculative_config": [{"method": "ngram", "num_speculative_tokens": 3}],
     "model_config": ["/models/x/config.json"],
+    "speculative_model_config": ["/models/draft/config.json"],
     "weights_bytes": [1, 1_400_000_000_000],
     "weights_index": ["/models/x/model.safetensors.index.json"],
     "engine_version": ["0.33.0", "0.32.0+cpu", "v0.26.1rc1.dev156+g0eec"],
@@ -90,7 +91,7 @@ COUNTS = (
 BAD: dict[str, tuple[list[Any], str]] = {
     **dict.fromkeys(FLAGS, YES_OR_NO),
     **dict.fromkeys(COUNTS, COUNT),
-    **dict.fromkeys(("model_config", "weights_index"), FILE),
+    **dict.fromkeys(("model_config", "speculative_model_config", "weights_index"), FILE),
     "state": (["", "gone", True, None], "write present or absent."),
     "objective": (["", "speed", "Throughput", 1, None, ["latency"]], "write throughput or latency."),
     "nodes": (

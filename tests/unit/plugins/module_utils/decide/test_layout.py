@@ -349,7 +349,8 @@ class TestNvidia:
                 QWEN25_7B,
                 {"max_model_len": 32769},
                 "m0: max_model_len 32769 is longer than the 32768 tokens the model was made for. "
-                "Write max_model_len: 32768 or less, or auto.",
+                "Write max_model_len: 32768 or less, or auto; or with a RoPE scaling in extra_args.hf-overrides, write "
+                "VLLM_ALLOW_LONG_MAX_MODEL_LEN: 1 in environment.",
             ),
             (
                 nvidia_host(gpu(0, memory_free_mib=70000, memory_used_mib=11559)),

@@ -309,8 +309,8 @@ def test_every_gpu_of_the_table_has_its_speeds() -> None:
     for profile in PROFILES:
         found = speeds_of(profile.name)
         assert found is not None
-        # from 50 (GeForce) to 500 operations for a byte of memory
-        assert 40 < found[1].tflops * 1000 / profile.bandwidth_gb_s < 550, profile.name
+        # from 30 (H20) to 500 operations for a byte of memory
+        assert 30 < found[1].tflops * 1000 / profile.bandwidth_gb_s < 550, profile.name
         assert found[1].tflops_8bit is None or found[1].tflops_8bit > 1.9 * found[1].tflops, profile.name
 
 

@@ -444,7 +444,7 @@ def test_a_product_is_known_by_what_people_write(word: str) -> None:
         ({"name": "MI300X", "count": 8}, "xgmi", ["X"] + ["XGMI"] * 7),
         ({"name": "L4"}, "none", ["X"]),
         (
-            {"name": "Some new GPU", "count": 2, "memory_mib": 48000, "interconnect": "pcie_switch"},
+            {"name": "NVIDIA Some new GPU", "count": 2, "memory_mib": 48000, "interconnect": "pcie_switch"},
             "pcie_switch",
             ["X", "PIX"],
         ),
@@ -493,8 +493,18 @@ def test_links_in_everyday_words(name: str, count: int, word: str, interconnect:
         ("A100 PCIe 80GB", None, "NVIDIA A100 80GB PCIe", 81920, "8.0"),
         ("A100", 40960, "NVIDIA A100-SXM4-40GB", 40960, "8.0"),
         ("A100", 24576, "A100", 24576, "8.0"),
-        ("RTX 3080", 10240, "RTX 3080", 10240, "8.6"),
-        ("Some new GPU", 48000, "Some new GPU", 48000, None),
+        ("RTX 3080", 10240, "NVIDIA GeForce RTX 3080", 10240, "8.6"),
+        ("RTX 3080 Ti", 12288, "RTX 3080 Ti", 12288, "8.6"),
+        ("H20", 97871, "NVIDIA H20", 97871, "9.0"),
+        ("NVIDIA H20", 143771, "NVIDIA H20-3e", 143771, "9.0"),
+        ("H20-3e", None, "NVIDIA H20-3e", 143771, "9.0"),
+        ("H20 96GB", None, "NVIDIA H20", 97871, "9.0"),
+        ("GB300", None, "NVIDIA GB300", 284208, "10.3"),
+        ("B300", None, "NVIDIA B300 SXM6 AC", 275040, "10.3"),
+        ("RTX PRO 6000", None, "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 97887, "12.0"),
+        ("RTX PRO 6000 Max-Q", None, "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", 97887, "12.0"),
+        ("4070 Ti", 12282, "4070 Ti", 12282, "8.9"),
+        ("NVIDIA Some new GPU", 48000, "NVIDIA Some new GPU", 48000, None),
     ],
 )
 def test_products_as_people_write_them(
@@ -523,12 +533,81 @@ def test_products_as_people_write_them(
         ({"name": "A100"}, "may be one of several: write one of NVIDIA A100-SXM4-80GB, NVIDIA A100-SXM4-40GB"),
         ({"name": "A100", "memory_mib": 24576, "count": True}, "1 to 16"),
         ("8x H100", "write a mapping"),
+        ([], "write a mapping"),
+        ([{"name": "H100"}, "H100"], "write a mapping"),
+        ([{"name": "H100", "count": 10}, {"name": "A100-80GB", "count": 8}], "18 GPUs"),
+        ([{"name": "H100"}, {"name": "MI300X"}], "of NVIDIA and of AMD"),
+        ({"name": "H20"}, "add gpu_profile.memory_mib: 143771 (NVIDIA H20-3e) or 97871 (NVIDIA H20)"),
+        ({"name": "Intel Arc B580", "memory_mib": 12288}, "of Intel"),
+        ({"name": "Gaudi 3", "memory_mib": 131072}, "of Intel"),
+        ({"name": "Ascend 910B", "memory_mib": 65536}, "of Huawei"),
+        ({"name": "Unobtainium", "memory_mib": 65536}, "of NVIDIA or AMD"),
+        ({"name": "H100", "compute_capability": "8.0"}, "has 9.0"),
+        ({"name": "RTX 6000", "memory_mib": 24576, "compute_capability": "new"}, "'9.0'"),
+        ({"name": "Radeon Pro X", "memory_mib": 24576, "compute_capability": "9.0"}, "'gfx942'"),
+        ({"name": "H100 MIG 2g.20gb"}, "a MIG slice"),
     ],
 )
 def test_described_hosts_that_cannot_be(gpu_profile: Any, words: str) -> None:
     with pytest.raises(InputError, match="gpu_profile") as caught:
         facts_from_profile(gpu_profile)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "accelerator", "capability", "gfx"),
+    [
+        ("AMD Radeon AI PRO R9700", "rocm", None, "gfx1201"),
+        ("Radeon RX 7900 XTX", "rocm", None, "gfx1100"),
+        ("AMD Instinct MI250X", "rocm", None, "gfx90a"),
+        ("AMD Radeon of next year", "rocm", None, None),
+        ("RTX 6000", "cuda", None, None),
+        ("Quadro RTX 6000", "cuda", "7.5", None),
+    ],
+)
+def test_cards_that_are_not_in_the_table(name: str, accelerator: str, capability: str | None, gfx: str | None) -> None:
+    facts = facts_from_profile({"name": name, "memory_mib": 24576})
+    assert facts["accelerator"] == accelerator
+    assert (facts["devices"][0]["compute_capability"], facts["devices"][0]["gfx"]) == (capability, gfx)
+
+
+@pytest.mark.parametrize(
+    ("written", "capability", "gfx"),
+    [("8.9", "8.9", None), (12.0, "12.0", None), (9, "9.0", None), ("gfx1201", None, "gfx1201")],
+)
+def test_a_written_compute_capability(written: Any, capability: str | None, gfx: str | None) -> None:
+    facts = facts_from_profile({"name": "Next Card", "memory_mib": 24576, "compute_capability": written})
+    assert (facts["devices"][0]["compute_capability"], facts["devices"][0]["gfx"]) == (capability, gfx)
+    assert facts["accelerator"] == ("rocm" if gfx else "cuda")
+
+
+def test_a_host_with_gpus_of_several_kinds() -> None:
+    facts = facts_from_profile([{"name": "RTX 5090"}, {"name": "H100", "count": 2}])
+    assert [device["name"] for device in facts["devices"]] == ["NVIDIA GeForce RTX 5090"] + 2 * [
+        "NVIDIA H100 80GB HBM3"
+    ]
+    assert facts["mixed_gpus"] is True
+    assert facts["link_matrix"][0] == ["X", "NODE", "NODE"]
+    assert facts["link_matrix"][1][2].startswith("NV")
+    assert "1 x NVIDIA GeForce RTX 5090 and 2 x NVIDIA H100" in facts["message"]
+
+
+def test_a_described_mig_slice_is_known_for_one() -> None:
+    facts = facts_from_profile({"name": "NVIDIA H100 80GB HBM3 MIG 2g.20gb", "memory_mib": 20096})
+    assert facts["devices"][0]["mig_mode"] is True
+
+
+@given(st.text(max_size=40), st.none() | st.integers(-5, 10**6), st.none() | st.text(max_size=8))
+def test_whatever_is_written_is_described_or_refused_with_a_sentence(
+    name: str, memory: int | None, capability: str | None
+) -> None:
+    try:
+        facts = facts_from_profile({"name": name, "memory_mib": memory, "compute_capability": capability})
+    except InputError as error:
+        assert str(error).startswith("gpu_profile")
+        return
+    assert facts["accelerator"] in ("cuda", "rocm")
+    assert facts["devices"][0]["memory_total_mib"] is None or facts["devices"][0]["memory_total_mib"] >= 2048
 
 
 def test_facts_have_one_shape_whatever_the_host() -> None:
