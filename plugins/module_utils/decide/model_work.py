@@ -18,7 +18,9 @@ Model = Mapping[str, Any]
 
 EXPERTS = frozenset(("expert_gate_up", "expert_down"))
 # Looked up by row, or used only when an image comes: not read for every token.
-NOT_READ = frozenset(("embedding", "position_embedding", "vision", "projector", "mtp"))
+NOT_READ = frozenset(
+    ("embedding", "position_embedding", "vision", "projector", "mtp", "draft", "lora_whole", "lora_split")
+)
 # Makes logits, only for the last token of what a sequence has in a step; a tied embedding serves for it.
 HEAD = frozenset(("lm_head", "embedding"))
 # Tokens that a sparse-attention indexer picks (index_topk of DeepSeek-V3.2's config.json)
