@@ -6,7 +6,6 @@ from __future__ import annotations
 import re
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import verdict
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import verdict
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import TABLE
 
 from tools import troubleshooting as pages
