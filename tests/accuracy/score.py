@@ -112,6 +112,7 @@ def entry_of(record: Mapping[str, Any]) -> dict[str, Any]:
         "tensor_parallel_size": record["tp"] or 1,
         "pipeline_parallel_size": record["pp"] or 1,
         "data_parallel_size": record["dp"] or 1,
+        "decode_context_parallel_size": 1,
         "environment": {"VLLM_USE_V2_MODEL_RUNNER": 1 if record["model_runner"] == "v2" else 0}
         if record.get("model_runner")
         else {},
@@ -145,6 +146,10 @@ def score(record: Mapping[str, Any], configs: Path, index: Mapping[str, Any]) ->
     if problems:
         raise SystemExit(f"{record['id']}: {problems[0]}")
     version = version_of(record)
+    # the run had vLLM's own value, which a plan may lower
+    device = gpu_facts["devices"][0]
+    _, sequences = engine_versions.default_batch(version, device["name"], device["memory_total_mib"], "cuda")
+    entry.setdefault("max_num_seqs", min(sequences, record["max_num_batched_tokens"] or sequences))
     (layout,) = plan.plan_hosts(
         {
             "host": {

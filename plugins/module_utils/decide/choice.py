@@ -1,196 +1,186 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Choose the parallel sizes of one engine: try every size, keep what vLLM accepts and what fits, take the best. Pure.
+"""Choose the layout of one engine and its replicas: try every one, keep what vLLM accepts and what fits, take the best.
 
-For ``throughput`` the fewest GPUs that fit, since replicas on the others serve more than a wider engine; for
-``latency`` the widest group that still gains. Where nothing fits: a shorter context, then quantization, then more GPUs.
+The best holds the longest context that any holds, and of those has the best score (``rating``): answer tokens per
+second of all replicas, or the time of one request. GPUs that it leaves over cost nothing. Pure.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache, memory, speed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache, memory, rating, speed
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit, Gpu
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Broken
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.space import Wish
 
-# With max_model_len left open, a context shorter than this is not worth a layout with fewer GPUs.
+# With max_model_len left open, a context shorter than this is not worth serving.
 USEFUL_TOKENS = 8192
-# A KV cache is useful when it holds this many requests of the asked length, or of USEFUL_TOKENS if that is less.
-USEFUL_REQUESTS = 3
+# A context that is cut to what fits is one of so many lengths from one power of two to the next.
+ROUND_LENGTHS = 8
 # Sequences at once that a full GPU falls back to when max_num_seqs was left open: the sampler and the CUDA graphs
 # then leave more for the KV cache.
-FEWER_SEQUENCES = (64, 16)
-# Speed is estimated for requests of this many tokens: one alone, and as many as the KV cache holds.
-LOAD_TOKENS = 2048
-# A wider group has to shorten a token by this much to be worth its GPUs.
-LATENCY_GAIN = 0.10
-# Utilizations above this leave too little for what vLLM takes outside of its budget.
-MOST_UTILIZATION = 0.97
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What is asked of an engine. Sizes that are None are open; ``length`` None asks for the longest that fits."""
-
-    model: Mapping[str, Any]
-    length: int | None
-    min_concurrency: float
-    objective: str
-    tensor_parallel_size: int | None = None
-    pipeline_parallel_size: int | None = None
-    data_parallel_size: int | None = None
-    enable_expert_parallel: bool | None = None
-    decode_context_parallel_size: int = 1
-    may_lower_sequences: bool = True
-    sizes_written: bool = False
+FEWER_SEQUENCES = (256, 128, 64, 32, 16)
+# Requests may be shorter than the workload says, so max_num_seqs is lowered only where that gains this much.
+SEQUENCES_GAIN = 0.10
+THROUGHPUT, LATENCY = "throughput", "latency"
+# Too little memory is what fewer sequences may mend.
+TOO_LITTLE = ("kv_cache_too_small", "out_of_memory")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an engine of some sizes would lie.
+    """Where an engine and its replicas would lie.
 
     ``link`` is the class of the worst link inside a tensor parallel group, ``stage_link`` that between stages.
-    ``crosses_pcie`` says that the group leaves a faster link domain that the host has.
     """
 
     devices: tuple[int, ...]
     link: str | None
     fast_links: bool
-    crosses_pcie: bool
     warnings: tuple[str, ...] = ()
     stage_link: str = "none"
-    several_hosts: bool = False
 
 
 @dataclass(frozen=True)
 class Option:
-    """One way to run an engine, and why it cannot when ``refusal`` says so."""
+    """One way to run an engine, and why it cannot when ``refusal`` says so.
+
+    ``replicas`` counts independent copies, all of them in ``place``. ``full`` rates one copy with as many requests as
+    it holds, ``single`` with one.
+    """
 
     sizes: Sizes
     place: Place | None = None
     engine: Engine | None = None
     fit: Fit | None = None
-    estimate: speed.Estimate | None = None
+    full: rating.Rate | None = None
+    single: rating.Rate | None = None
+    held: int = 0
+    replicas: int = 1
     refusal: str | None = None
     rule: str = ""
     remedies: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     warned: frozenset[str] = frozenset()
+    faults: tuple[Broken, ...] = ()
 
     @property
     def works(self) -> bool:
         """Whether vLLM would start it and hold the asked length."""
         return self.refusal is None
 
-    def useful(self, length: int | None) -> bool:
-        """Whether its KV cache holds a few requests at once, not just the one that has to fit."""
-        if not self.works or self.fit is None:
-            return self.works
-        cache = self.fit.cache
-        return math.isinf(cache.concurrency) or cache.tokens >= USEFUL_REQUESTS * min(
-            length or USEFUL_TOKENS, USEFUL_TOKENS
-        )
+    @property
+    def gpus(self) -> int:
+        """GPUs of all replicas."""
+        return self.sizes.gpus * self.replicas
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Answer tokens per second of all replicas, None where the speed is not known."""
+        return self.full.tokens_per_second * self.replicas if self.full else None
+
+    @property
+    def estimate(self) -> speed.Estimate | None:
+        """The estimate for a single request, with the throughput of one full replica."""
+        if self.full is None or self.single is None:
+            return None
+        return replace(self.single.estimate, throughput_tokens_per_second=self.full.tokens_per_second)
 
 
-Placing = Callable[[Sizes], Optional[Place]]
-Checking = Callable[[Sizes, Engine], Sequence[Broken]]
+Placing = Callable[[Sizes, int], Optional[Place]]
+Checking = Callable[[Sizes, Engine, int], Sequence[Broken]]
 
 
-def sizes_to_try(wish: Wish, most: int, exactly: int | None = None) -> Iterator[Sizes]:
-    """Give the sizes that use up to ``most`` GPUs, or ``exactly`` that many, fewest first.
-
-    Data parallel sizes are tried for mixtures of experts alone, which share their experts, and not together with
-    stages. Replicas of other models are independent, and added afterwards.
-    """
-    moe = bool(wish.model.get("is_moe"))
-    for count in [exactly] if exactly else range(1, most + 1):
-        for tensor in range(count, 0, -1):
-            for stages in range(1, count // tensor + 1):
-                ranks, rest = divmod(count, tensor * stages)
-                if rest or (ranks > 1 and not wish.data_parallel_size and (not moe or stages > 1)):
-                    continue
-                for experts in _expert_choices(wish, moe, tensor * ranks, ranks):
-                    made = Sizes(tensor, stages, ranks, experts, wish.decode_context_parallel_size)
-                    if _as_written(wish, made):
-                        yield made
-
-
-def _expert_choices(wish: Wish, moe: bool, spread: int, ranks: int) -> Sequence[bool]:
-    if wish.enable_expert_parallel is not None:
-        return (wish.enable_expert_parallel,)
-    # a tensor parallel size that was written is judged as it stands, without experts being spread to rescue it
-    if not moe or spread == 1 or (ranks == 1 and wish.tensor_parallel_size):
-        return (False,)
-    return (True,) if ranks > 1 else (False, True)
-
-
-def _as_written(wish: Wish, sizes: Sizes) -> bool:
-    return all(
-        written is None or written == size
-        for written, size in (
-            (wish.tensor_parallel_size, sizes.tensor_parallel_size),
-            (wish.pipeline_parallel_size, sizes.pipeline_parallel_size),
-            (wish.data_parallel_size, sizes.data_parallel_size),
-        )
-    )
-
-
-def evaluate(wish: Wish, sizes: Sizes, engine: Engine, gpu: Gpu, place: Placing, check: Checking, name: str) -> Option:
-    """Try one size. ``name`` is the GPU's, for the estimate of speed."""
-    broken = check(sizes, engine)
-    refusals = [one for one in broken if one.severity == "refuse"]
+def evaluate(
+    wish: Wish, sizes: Sizes, engine: Engine, gpu: Gpu, place: Placing, check: Checking, name: str, replicas: int = 1
+) -> Option:
+    """Try one size with some replicas. ``name`` is the GPU's, for the estimate of speed."""
+    broken = check(sizes, engine, replicas)
+    refusals = tuple(one for one in broken if one.severity == "refuse")
     if refusals:
-        first = refusals[0]
-        reasons = " and ".join(dict.fromkeys(one.reason for one in refusals))
         return Option(
             sizes,
-            refusal=reasons,
-            rule=first.rule_id,
+            refusal=" and ".join(dict.fromkeys(one.reason for one in refusals)),
+            rule=refusals[0].rule_id,
             remedies=tuple(dict.fromkeys(remedy for one in refusals for remedy in one.remedies)),
+            replicas=replicas,
+            faults=refusals,
         )
-    where = place(sizes)
+    where = place(sizes, replicas)
     if where is None:
-        return Option(sizes, refusal="there is no group of GPUs for it", rule="no_group")
-    warnings = tuple(one.reason for one in broken if one.severity != "refuse") + where.warnings
-    warned = frozenset(one.rule_id for one in broken)
+        return Option(sizes, refusal="there is no group of GPUs for it", rule="no_group", replicas=replicas)
+    begun = Option(
+        sizes,
+        where,
+        engine,
+        warnings=tuple(one.reason for one in broken if one.severity != "refuse"),
+        warned=frozenset(one.rule_id for one in broken),
+        replicas=replicas,
+    )
     there = replace(gpu, fast_links=where.fast_links)
     try:
-        tried = _fitted(Option(sizes, where, engine, warnings=warnings, warned=warned), wish, there)
+        return _with_sequences(begun, wish, there, name)
     except kv_cache.Unknown as unknown:
         # sizes that a person wrote are taken without an account
         if not wish.sizes_written:
             raise
-        said = (*warnings, f"{unknown} is not known, so neither memory nor speed could be planned")
-        return Option(sizes, where, engine, warnings=said, warned=warned)
-    for sequences in _fewer_sequences(wish, tried):
-        if tried.useful(wish.length):
-            break
-        smaller = replace(engine, max_num_seqs=sequences)
-        tried = _fitted(Option(sizes, where, smaller, warnings=warnings, warned=warned), wish, there)
-    if not tried.works or tried.fit is None:
-        return tried
-    return replace(tried, estimate=_estimate(wish, tried, name))
+        said = (*begun.warnings, f"{unknown} is not known, so neither memory nor speed could be planned")
+        return replace(begun, warnings=said)
+
+
+def _with_sequences(begun: Option, wish: Wish, gpu: Gpu, name: str) -> Option:
+    """Fit an engine as it stands, and with fewer sequences where those may be lowered and that does much."""
+    best = _rated(_fitted(begun, wish, gpu), wish, gpu, name)
+    for fewer in _fewer_sequences(wish, best):
+        assert begun.engine is not None
+        smaller = replace(begun, engine=replace(begun.engine, max_num_seqs=fewer))
+        tried = _rated(_fitted(smaller, wish, gpu), wish, gpu, name)
+        if tried.works and (not best.works or _much_better(tried, best, wish)):
+            best = tried
+            if not _is_short(best, wish):
+                break
+    return best
+
+
+def _much_better(tried: Option, best: Option, wish: Wish) -> bool:
+    longer = context(tried, wish) - context(best, wish)
+    if longer or not tried.full or not best.full:
+        return longer > 0
+    return tried.full.tokens_per_second > best.full.tokens_per_second * (1 + SEQUENCES_GAIN)
+
+
+def _is_short(tried: Option, wish: Wish) -> bool:
+    """Whether it does not hold what is asked."""
+    return not tried.works or context(tried, wish) < (wish.length or int(wish.model.get("max_model_len") or 0))
 
 
 def _fewer_sequences(wish: Wish, tried: Option) -> Sequence[int]:
-    """Give lower values of max_num_seqs to try, where vLLM would start with its own default.
+    """Give lower values of max_num_seqs to try: where the KV cache is what limits the engine.
 
-    What it would refuse is refused here as well, with the remedy, rather than mended unasked.
+    Where it holds what is asked, the one above what it holds and the one below are enough.
     """
-    starts = tried.works or (wish.length is None and tried.rule == "kv_cache_too_small")
-    if not wish.may_lower_sequences or not starts or tried.engine is None:
+    if not wish.may_lower_sequences or tried.engine is None or not (tried.works or tried.rule in TOO_LITTLE):
         return ()
-    return [fewer for fewer in FEWER_SEQUENCES if fewer < tried.engine.max_num_seqs]
+    fewer = [size for size in FEWER_SEQUENCES if size < tried.engine.max_num_seqs]
+    if _is_short(tried, wish):
+        return fewer
+    above = [size for size in fewer if size > tried.held]
+    return above[-1:] if tried.held < tried.engine.max_num_seqs else ()
 
 
 def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
     engine, sizes = option.engine, option.sizes
     assert engine is not None
     fit = memory.fit(wish.model, sizes, engine, gpu, wish.length, min_concurrency=wish.min_concurrency)
+    if wish.length is None and fit.max_model_len < int(wish.model.get("max_model_len") or 0):
+        least = min(USEFUL_TOKENS, int(wish.model["max_model_len"]))
+        length = _round(fit.max_model_len) if fit.max_model_len > least else fit.max_model_len
+        if length:
+            fit = memory.fit(wish.model, sizes, engine, gpu, length, min_concurrency=wish.min_concurrency)
     option = replace(option, fit=fit)
     problem = memory.start_problem(wish.model, sizes, engine, gpu, fit.account)
     if problem:
@@ -228,83 +218,97 @@ def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
     return option
 
 
-def _estimate(wish: Wish, option: Option, name: str) -> speed.Estimate | None:
-    assert option.engine is not None and option.fit is not None and option.place is not None
-    length = min(LOAD_TOKENS, option.fit.max_model_len)
-    cache = option.fit.cache
-    held = option.engine.max_num_seqs if math.isinf(cache.concurrency) else cache.tokens // length
-    settings: dict[str, Any] = {
-        "context_tokens": length,
-        "account": option.fit.account,
-        "kv_bytes": option.engine.kv_bytes,
-        "stage_link": option.place.stage_link,
-        "enforce_eager": option.engine.enforce_eager,
-    }
-    ranks = option.sizes.data_parallel_size
-    full = max(1, min(option.engine.max_num_seqs, held)) * ranks
-    alone = speed.estimate(wish.model, option.sizes, name, option.place.link, batch=1, **settings)
-    loaded = speed.estimate(wish.model, option.sizes, name, option.place.link, batch=full, **settings)
-    if alone is None or loaded is None:
-        return None
-    return replace(alone, throughput_tokens_per_second=loaded.throughput_tokens_per_second)
+def _round(length: int) -> int:
+    """A length that a person would write: one of ROUND_LENGTHS between a power of two and the next.
 
-
-def _class(option: Option, length: int | None) -> tuple[bool, ...]:
-    """Order kinds of options, the best least.
-
-    Experts evenly spread before unevenly; tensor parallel groups that stay in their link domain before those that leave
-    it; one stage before several, but for an engine over several hosts; a useful KV cache before one that just fits.
+    Layouts that hold nearly the same are then ordered by what they give, not by a few tokens of context.
     """
-    place, sizes = option.place, option.sizes
-    spread = sizes.tensor_parallel_size * sizes.data_parallel_size
-    crosses = bool(place and place.crosses_pcie and spread > 1)
-    staged = sizes.pipeline_parallel_size > 1 and bool(place and not place.several_hosts)
-    return "ep_experts_uneven" in option.warned, crosses, staged, not option.useful(length)
+    step = 1 << max(0, length.bit_length() - 1)
+    return length // max(1, step // ROUND_LENGTHS) * max(1, step // ROUND_LENGTHS)
 
 
-def _score(option: Option) -> tuple[Any, ...]:
-    """Order options of one kind and GPU count, the best least: speed, then room."""
-    estimate, fit = option.estimate, option.fit
-    speed_of = -estimate.throughput_tokens_per_second if estimate else 0.0
+def _rated(option: Option, wish: Wish, gpu: Gpu, name: str) -> Option:
+    """Add how many requests of the workload it holds, and what it gives then."""
+    if not option.works or option.fit is None:
+        return option
+    engine, sizes = option.engine, option.sizes
+    assert engine is not None and option.place is not None
+    asked = wish.workload.within(option.fit.max_model_len)
+    cache = memory.fit(wish.model, sizes, engine, gpu, asked.tokens).cache
+    held = rating.finite(cache.concurrency, engine.max_num_seqs)
+    runs = asker(option, wish, name)
+    full = rating.rate(runs, asked, held * sizes.data_parallel_size)
+    return replace(option, held=held, full=full, single=rating.rate(runs, asked, 1))
+
+
+def asker(option: Option, wish: Wish, name: str) -> rating.Engine:
+    """Say how the speed of an option is asked for."""
+    place, fit, engine, sizes = option.place, option.fit, option.engine, option.sizes
+    assert place is not None and fit is not None and engine is not None
+
+    def ask(batch: int, context_tokens: int) -> speed.Estimate | None:
+        return speed.estimate(
+            wish.model,
+            sizes,
+            name,
+            place.link,
+            batch=batch,
+            context_tokens=context_tokens,
+            account=fit.account,
+            kv_bytes=engine.kv_bytes,
+            stage_link=place.stage_link,
+            enforce_eager=engine.enforce_eager,
+        )
+
+    return rating.Engine(sizes.data_parallel_size, sizes.pipeline_parallel_size, ask)
+
+
+def context(option: Option, wish: Wish) -> int:
+    """The length that an option holds, as far as it is asked for."""
+    if option.fit is None:
+        return 0
+    return min(option.fit.max_model_len, wish.length) if wish.length else option.fit.max_model_len
+
+
+def score(option: Option, objective: str, by_speed: bool = True) -> float:
+    """The number that options of one context are ordered by, the most is best.
+
+    Tokens per second of all replicas, or less milliseconds for one request. Where the speed of a GPU is not known, it
+    is how many requests all replicas hold at once.
+    """
+    if option.full is None or option.single is None or not by_speed:
+        return float(option.held * option.sizes.data_parallel_size * option.replicas)
+    if objective == LATENCY:
+        return -option.single.request_ms
+    return option.full.tokens_per_second * option.replicas
+
+
+def order(option: Option, wish: Wish, by_speed: bool = True) -> tuple[Any, ...]:
+    """Order options that work, the best least: context, score, then what an operator would rather run.
+
+    The score is rounded to six digits, so that what differs in the last bits only counts as equal. A request that is
+    as fast on two layouts goes to the one that answers more of them.
+    """
+    sizes, fit = option.sizes, option.fit
+    found = score(option, wish.objective, by_speed)
+    other = option.tokens_per_second if wish.objective == LATENCY else None
     return (
-        speed_of,
-        option.sizes.pipeline_parallel_size,
-        -(fit.cache.tokens if fit else 0),
-        option.sizes.data_parallel_size,
-        option.sizes.enable_expert_parallel,
+        -context(option, wish),
+        -float(f"{found:.6g}"),
+        -float(f"{other or 0.0:.6g}"),
+        sizes.pipeline_parallel_size,
+        option.gpus,
+        -(fit.cache.tokens if fit else 0) * option.replicas,
+        sizes.decode_context_parallel_size,
+        sizes.enable_expert_parallel,
+        sizes.data_parallel_size,
+        sizes.tensor_parallel_size,
     )
 
 
-def best_for_throughput(options: Sequence[Option], length: int | None) -> Option | None:
-    """Return the best option with the fewest GPUs, of the best kind of option that there is."""
-    working = [option for option in options if option.works]
-    return min(working, key=lambda option: (_class(option, length), option.sizes.gpus, _score(option)), default=None)
-
-
-def best_for_latency(options: Sequence[Option], length: int | None) -> Option | None:
-    """Return the widest option that still shortens a token by LATENCY_GAIN over the next narrower one."""
-    single = [option for option in options if option.works and option.sizes.data_parallel_size == 1]
-    kind = min((_class(option, length) for option in single), default=None)
-    working = sorted(
-        (option for option in single if _class(option, length) == kind),
-        key=lambda option: (option.sizes.gpus, _decode_ms(option), _score(option)),
-    )
-    best = working[0] if working else None
-    for option in working[1:]:
-        assert best is not None
-        if option.sizes.gpus > best.sizes.gpus and _decode_ms(option) <= _decode_ms(best) * (1 - LATENCY_GAIN):
-            best = option
-    return best or best_for_throughput(options, length)
-
-
-def _decode_ms(option: Option) -> float:
-    return option.estimate.decode_ms if option.estimate else math.inf
-
-
-def best(wish: Wish, options: Sequence[Option]) -> Option | None:
-    """Return the best option for what is asked, None when none works."""
-    choose = best_for_latency if wish.objective == "latency" else best_for_throughput
-    return choose(options, wish.length)
+def ranked(wish: Wish, options: Sequence[Option]) -> list[Option]:
+    """Return the options that work, the best first."""
+    return sorted((option for option in options if option.works), key=lambda option: order(option, wish))
 
 
 def missing(option: Option) -> tuple[Any, ...]:

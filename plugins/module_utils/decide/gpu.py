@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, choice, kv_cache, placement
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option, Place, Wish
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, choice, placement, rating, space
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option, Place
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.decision import Decision, Part
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.explain import refusal
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.host_groups import across_hosts
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
@@ -23,37 +25,22 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.settings impo
     resolve,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.space import Wish
 
 FAST = ("nvlink", "xgmi")
 NETWORK = "network"
 
 
 @dataclass(frozen=True)
-class Decision:
-    """How an instance runs: the option taken, what was tried beside it, its GPUs by host.
-
-    ``replicas`` counts independent copies of the option, beyond its own data parallel size.
-    """
-
-    option: Option
-    options: tuple[Option, ...]
-    pool: Pool
-    settings: Settings
-    devices: Mapping[str, tuple[int, ...]]
-    replicas: int = 1
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Ground:
     """The hosts of an engine: ``facts`` are gpu_facts by host, ``taken`` GPU indexes given away, by host.
 
-    ``alone`` says that no other instance leaves its GPUs to the planner, so that replicas may take what is free.
+    ``part`` is what the instance has of the one host where others leave their GPUs open too, None for all that is free.
     """
 
     facts: Mapping[str, Mapping[str, Any]]
     taken: Mapping[str, Collection[int]] = field(default_factory=dict)
-    alone: bool = True
+    part: Part | None = None
 
     @property
     def host(self) -> str:
@@ -66,21 +53,30 @@ def decide(instance: Instance, model: Mapping[str, Any], ground: Ground) -> Deci
     if len(ground.facts) > 1:
         # hosts without one GPU of the same kind are named here, and sizes that do not fit below
         across_hosts(ground.facts, len(ground.facts), 1, ground.taken)
-    pools = _pools(instance, ground)
+    tried = on_pools(instance, model, ground)
+    working = [found for found in tried if found.option.works]
+    if not working:
+        best = min(tried, key=lambda found: choice.missing(found.option))
+        raise refusal(instance, model, best.options, best.pool, best.settings)
+    by_speed = all(found.option.full for found in working)
+    best = min(working, key=lambda found: choice.order(found.option, found.wish, by_speed))
+    return replace(best, others=tuple(found.pool for found in tried if found is not best))
+
+
+def on_pools(instance: Instance, model: Mapping[str, Any], ground: Ground) -> list[Decision]:
+    """Decide on each kind of GPU that there is; the option of an answer may be one that does not work.
+
+    Raises :class:`Refused` where no kind has sizes to try.
+    """
     tried, refused = [], []
-    for pool in pools:
+    for pool in _pools(instance, ground):
         try:
             tried.append(_on_pool(instance, model, ground, pool))
         except Refused as no:
             refused.append(no)
     if not tried:
         raise refused[0]
-    working = [found for found in tried if found.option.works]
-    if not working:
-        best = min(tried, key=lambda found: choice.missing(found.option))
-        raise refusal(instance, model, best.options, best.pool, best.settings)
-    best = min(working, key=lambda found: found.option.sizes.gpus)
-    return _with_replicas(instance, model, ground, best)
+    return tried
 
 
 def _pools(instance: Instance, ground: Ground) -> Sequence[Pool]:
@@ -88,6 +84,8 @@ def _pools(instance: Instance, ground: Ground) -> Sequence[Pool]:
     if isinstance(instance.gpus, tuple):
         return [placement.explicit(facts, instance.gpus, taken)]
     found = placement.pools(facts, taken)
+    if ground.part:
+        return [pool for pool in found if pool.kind == ground.part.kind]
     if isinstance(instance.gpus, int):
         enough = [pool for pool in found if len(pool.devices) >= instance.gpus]
         if not enough:
@@ -111,9 +109,12 @@ def _wish(instance: Instance, model: Mapping[str, Any], settings: Settings) -> W
         pipeline_parallel_size=instance.pipeline_parallel_size,
         data_parallel_size=instance.data_parallel_size,
         enable_expert_parallel=instance.enable_expert_parallel,
-        decode_context_parallel_size=instance.decode_context_parallel_size or 1,
+        decode_context_parallel_size=instance.decode_context_parallel_size,
         may_lower_sequences=not settings.chosen_seqs,
         sizes_written=bool(instance.tensor_parallel_size or instance.gpus != "auto"),
+        # copies of a pooling model were not tried, and who shares a GPU is to leave the others alone
+        replicated=model.get("runner") != "pooling" and not instance.shared_gpus,
+        workload=rating.of(model),
     )
 
 
@@ -123,29 +124,59 @@ def _on_pool(instance: Instance, model: Mapping[str, Any], ground: Ground, pool:
     nodes = len(ground.facts)
     settings = resolve(instance, model, pool, str(facts.get("accelerator")))
     wish = _wish(instance, model, settings)
-    mixed_links = _has_fast_pairs(facts, pool)
-    place = _across(ground) if nodes > 1 else _inside(facts, pool, mixed_links)
+    place = _across(ground) if nodes > 1 else _inside(facts, pool)
 
-    def check(sizes: Sizes, engine: Engine) -> Sequence[Broken]:
-        where = place(sizes) if sizes.tensor_parallel_size > 2 else None
+    def check(sizes: Sizes, engine: Engine, copies: int) -> Sequence[Broken]:
+        where = place(sizes, copies) if sizes.tensor_parallel_size > 2 else None
         joined = where.fast_links if where else None
         return accepted.broken(model, sizes, engine, pool, instance, str(facts.get("accelerator")), joined)
 
     gpu = gpu_of(pool, True)
-    most = len(pool.devices)
+    most = min(len(pool.devices), ground.part.most) if ground.part else len(pool.devices)
     exact = instance.gpus if isinstance(instance.gpus, int) else len(instance.gpus) if instance.gpus != "auto" else None
-    counts = [exact] if exact else range(1, most + 1)
-    options = []
-    for count in counts:
-        for sizes in choice.sizes_to_try(wish, most, count * nodes):
-            if nodes > 1 and sizes.pipeline_parallel_size not in (1, nodes, instance.pipeline_parallel_size):
-                continue
-            options.append(choice.evaluate(wish, sizes, settings.engine, gpu, place, check, pool.name or ""))
+    if exact:
+        most = exact
+
+    known: dict[tuple[Sizes, Place | None], Option] = {}
+
+    def evaluated(sizes: Sizes, copies: int) -> Option:
+        """Copies that lie on links of one class are equal but for their number and their devices."""
+        where = place(sizes, copies)
+        key = sizes, replace(where, devices=(), warnings=()) if where else None
+        if key not in known:
+            known[key] = choice.evaluate(
+                wish, sizes, settings.engine, gpu, lambda *_: where, check, pool.name or "", copies
+            )
+            return known[key]
+        return replace(known[key], place=where if known[key].place else None, replicas=copies)
+
+    def tried(sizes: Sizes) -> Iterator[Option]:
+        for copies in space.replicas(wish, sizes, most * nodes):
+            count, groups = sizes.gpus * copies, sizes.data_parallel_size * copies
+            # as many GPUs on each host, and no replica that spans hosts beside others
+            even = count % nodes == 0 and (groups == 1 or groups % nodes == 0 or bool(instance.data_parallel_size))
+            if even and exact in (None, count // nodes):
+                yield evaluated(sizes, copies)
+
+    shapes = [sizes for sizes in space.shapes(wish, most * nodes) if _over_hosts(instance, sizes, nodes)]
+    options = [option for sizes in shapes for option in tried(sizes)]
     if not options:
         raise _no_size(instance, most * nodes, exact)
-    best = choice.best(wish, options) or choice.closest(options)
+    longest = instance.max_model_len or int(model.get("max_model_len") or 0)
+    if not any(option.works and choice.context(option, wish) >= longest for option in options):
+        spread = [option for sizes in shapes for more in space.with_contexts(wish, sizes) for option in tried(more)]
+        options += [option for option in spread if option.works]
+    found = choice.ranked(wish, options)
+    if instance.shared_gpus:
+        found.sort(key=lambda option: option.gpus)
+    best = found[0] if found else choice.closest(options)
     devices = _devices(ground, best) if best.works else {}
-    return Decision(best, tuple(options), pool, settings, devices, warnings=pool.warnings)
+    return Decision(best, tuple(options), pool, settings, devices, wish, warnings=pool.warnings)
+
+
+def _over_hosts(instance: Instance, sizes: Sizes, nodes: int) -> bool:
+    """Whether sizes can be spread over hosts: pipeline stages are as many as the hosts, or one, or as written."""
+    return nodes == 1 or sizes.pipeline_parallel_size in (1, nodes, instance.pipeline_parallel_size)
 
 
 def _no_size(instance: Instance, most: int, exact: int | None) -> Refused:
@@ -171,24 +202,22 @@ def _no_size(instance: Instance, most: int, exact: int | None) -> Refused:
     )
 
 
-def _has_fast_pairs(facts: Mapping[str, Any], pool: Pool) -> bool:
-    if len(pool.devices) < 2:
-        return False
-    return placement.groups(facts, pool, 2)[0].link_class in FAST
+def _inside(facts: Mapping[str, Any], pool: Pool) -> choice.Placing:
+    @cache
+    def staged(tensor: int, stages: int) -> placement.StagedGroup:
+        return placement.staged_groups(facts, pool, tensor, stages)
 
-
-def _inside(facts: Mapping[str, Any], pool: Pool, fast_pairs: bool) -> choice.Placing:
-    def place(sizes: Sizes) -> Place | None:
-        stages = sizes.pipeline_parallel_size * sizes.data_parallel_size
+    @cache
+    def place(sizes: Sizes, replicas: int) -> Place | None:
+        stages = sizes.pipeline_parallel_size * sizes.data_parallel_size * replicas
         if sizes.tensor_parallel_size * stages > len(pool.devices):
             return None
-        found = placement.staged_groups(facts, pool, sizes.tensor_parallel_size, stages)
+        found = staged(sizes.tensor_parallel_size, stages)
         link = max((stage.link_class for stage in found.stages), key=_slowness)
         if sizes.enable_expert_parallel or sizes.data_parallel_size > 1:
             link = placement.describe(facts, found.devices).link_class
-        slow = link not in (*FAST, "none")
         warnings = found.warnings if sizes.tensor_parallel_size > 1 else ()
-        return Place(found.devices, link, not slow, slow and fast_pairs, warnings, found.stage_link_class)
+        return Place(found.devices, link, link in (*FAST, "none"), warnings, found.stage_link_class)
 
     return place
 
@@ -204,19 +233,24 @@ def _across(ground: Ground) -> choice.Placing:
     """Place an engine over all hosts, with equally many GPUs on each."""
     nodes = len(ground.facts)
 
-    def place(sizes: Sizes) -> Place | None:
-        each = sizes.gpus // nodes
+    @cache
+    def place(sizes: Sizes, replicas: int) -> Place | None:
+        each = sizes.gpus * replicas // nodes
         try:
             found = across_hosts(ground.facts, nodes, each, ground.taken)
         except Refused:
             return None
         inside = max((host.group.link_class for host in found), key=_slowness)
-        spans = sizes.tensor_parallel_size > each or (sizes.data_parallel_size > 1 and sizes.enable_expert_parallel)
+        if replicas % nodes == 0:
+            spans = False
+        else:
+            spans = sizes.tensor_parallel_size > each or (sizes.data_parallel_size > 1 and sizes.enable_expert_parallel)
         # ranks that share layers or experts wait for one another; stages only hand over
         link = NETWORK if spans else inside if sizes.tensor_parallel_size > 1 else "none"
         warnings = tuple(dict.fromkeys(text for host in found for text in host.group.warnings))
         devices = tuple(device for host in found for device in host.group.devices)
-        return Place(devices, link, link in (*FAST, "none"), spans, warnings, NETWORK, True)
+        between = inside if replicas % nodes == 0 else NETWORK
+        return Place(devices, link, link in (*FAST, "none"), warnings, between)
 
     return place
 
@@ -225,67 +259,9 @@ def _devices(ground: Ground, best: Option) -> dict[str, tuple[int, ...]]:
     assert best.place is not None
     if len(ground.facts) == 1:
         return {ground.host: best.place.devices}
-    found = across_hosts(ground.facts, len(ground.facts), best.sizes.gpus // len(ground.facts), ground.taken)
+    found = across_hosts(ground.facts, len(ground.facts), best.gpus // len(ground.facts), ground.taken)
     by_host = {one.host: one.group.devices for one in found}
     return {host: by_host[host] for host in ground.facts}
-
-
-def _with_replicas(instance: Instance, model: Mapping[str, Any], ground: Ground, found: Decision) -> Decision:
-    """For throughput, run the engine on the other free GPUs too: each replica behind the same port.
-
-    Dense models have independent replicas (v1/engine/core.py:1546-1555 of vLLM 0.33.0). A mixture of experts shares
-    its experts among them, which only pays with whole experts on every rank.
-    """
-    best = found.option
-    open_count = instance.gpus == "auto" and instance.data_parallel_size is None and not instance.shared_gpus
-    if (
-        best.fit is None
-        or not open_count
-        or not ground.alone
-        or instance.objective != "throughput"
-        or len(ground.facts) > 1
-        or model.get("runner") == "pooling"
-    ):
-        return found
-    count = len(found.pool.devices) // best.sizes.gpus
-    if count < 2:
-        return found
-    facts = ground.facts[ground.host]
-    fast_pairs = _has_fast_pairs(facts, found.pool)
-    if model.get("is_moe"):
-        return _with_shared_experts(instance, model, ground, found, count)
-    sizes = replace(best.sizes, data_parallel_size=best.sizes.data_parallel_size * count)
-    where = _inside(facts, found.pool, fast_pairs)(sizes)
-    if where is None or best.place is None:
-        return found
-    wider = replace(best, place=replace(best.place, devices=where.devices))
-    return replace(found, option=wider, devices={ground.host: where.devices}, replicas=count)
-
-
-def _with_shared_experts(
-    instance: Instance, model: Mapping[str, Any], ground: Ground, found: Decision, count: int
-) -> Decision:
-    """Try data parallel replicas that share their experts; keep them when each GPU then does more."""
-    best = found.option
-    wanted = replace(
-        instance,
-        tensor_parallel_size=best.sizes.tensor_parallel_size,
-        pipeline_parallel_size=best.sizes.pipeline_parallel_size,
-        data_parallel_size=best.sizes.data_parallel_size * count,
-        enable_expert_parallel=True,
-        gpus="auto",
-    )
-    if best.sizes.pipeline_parallel_size > 1:
-        return found
-    try:
-        wider = _on_pool(wanted, model, ground, found.pool)
-    except (Refused, kv_cache.Unknown):
-        return found
-    if not wider.option.works or not wider.option.estimate or not best.estimate:
-        return found
-    if wider.option.estimate.throughput_tokens_per_second <= best.estimate.throughput_tokens_per_second:
-        return found
-    return replace(wider, options=found.options)
 
 
 def shared_utilization(instance: Instance) -> float | None:

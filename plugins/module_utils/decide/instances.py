@@ -55,6 +55,7 @@ class Instance:
     objective: str = "throughput"
     min_concurrency: int = 1
     shared_gpus: bool = False
+    share: float = 1.0
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     nodes: tuple[str, ...] = ()
@@ -64,7 +65,7 @@ class Instance:
     pipeline_parallel_size: int | None = None
     data_parallel_size: int | None = None
     enable_expert_parallel: bool | None = None
-    decode_context_parallel_size: int = 1
+    decode_context_parallel_size: int | None = None
     distributed_executor_backend: str | None = None
     dtype: str = "auto"
     quantization: str | None = None

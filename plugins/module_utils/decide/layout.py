@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
     accepted,
     agreement,
+    alternatives,
     as_run,
     cpu,
     engine_versions,
-    explain,
     gpu,
     kv_cache,
+    reasons,
+    together,
 )
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.decision import Decision, Part
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import arguments as instance_arguments
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.pools import Kind
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.state import GPU_LOST, READY
 
@@ -49,6 +53,7 @@ class Layout:
     pipeline_parallel_size: int = 1
     data_parallel_size: int = 1
     enable_expert_parallel: bool = False
+    decode_context_parallel_size: int = 1
     nodes: list[dict[str, Any]] = field(default_factory=list)
     node_rank: int = 0
     together: dict[str, Any] | None = None
@@ -81,10 +86,14 @@ class Layout:
 
 @dataclass
 class Free:
-    """What of the hosts is given away: whole GPUs, and shares of GPUs that instances agreed to share, by host."""
+    """What of the hosts is given away: whole GPUs, and shares of GPUs that instances agreed to share, by host.
+
+    ``decisions`` are those that gave them away, by the name of the instance.
+    """
 
     taken: dict[str, set[int]] = field(default_factory=dict)
     shared: dict[str, dict[int, list[tuple[str, float]]]] = field(default_factory=dict)
+    decisions: dict[str, Decision] = field(default_factory=dict)
 
     def closed_to(self, host: str, utilization: float | None) -> set[int]:
         """Return the GPUs that an instance cannot have; ``utilization`` is what it wants of a shared one, or None."""
@@ -143,7 +152,7 @@ def _on_cpu(
     layout.max_model_len = instance.max_model_len or model.get("max_model_len")
     layout.dtype = model.get("dtype") if instance.dtype == "auto" else instance.dtype
     if found.cache:
-        layout.kv_cache_tokens, layout.max_concurrency = explain.capacity(found.cache)
+        layout.kv_cache_tokens, layout.max_concurrency = reasons.capacity(found.cache)
     layout.reasons.extend(found.reasons)
     layout.warnings.extend(found.warnings)
     layout.nodes = [{"host": host, "devices": []} for host in facts]
@@ -177,12 +186,12 @@ def _on_gpus(
     model: Mapping[str, Any],
     facts: Mapping[str, Mapping[str, Any]],
     free: Free,
-    alone: bool,
+    part: Part | None,
 ) -> None:
     share = gpu.shared_utilization(instance)
     taken = {host: free.closed_to(host, share) for host in facts}
     try:
-        found = gpu.decide(instance, model, gpu.Ground(facts, taken, alone))
+        found = gpu.decide(instance, model, gpu.Ground(facts, taken, part))
     except kv_cache.Unknown as unknown:
         raise Refused(
             f"{unknown} is not known, so it cannot be planned",
@@ -191,10 +200,12 @@ def _on_gpus(
         ) from None
     option, fit = found.option, found.option.fit
     sizes = option.sizes
+    free.decisions[instance.name] = found
     layout.tensor_parallel_size = sizes.tensor_parallel_size
     layout.pipeline_parallel_size = sizes.pipeline_parallel_size
-    layout.data_parallel_size = sizes.data_parallel_size * found.replicas
+    layout.data_parallel_size = sizes.data_parallel_size * option.replicas
     layout.enable_expert_parallel = sizes.enable_expert_parallel
+    layout.decode_context_parallel_size = sizes.decode_context_parallel_size
     _check_replicas(layout, len(facts))
     layout.nodes = [{"host": host, "devices": list(devices)} for host, devices in found.devices.items()]
     layout.devices = list(found.devices[next(iter(facts))])
@@ -203,18 +214,18 @@ def _on_gpus(
     layout.dtype = found.settings.dtype
     layout.max_model_len = fit.max_model_len if fit else instance.max_model_len or model.get("max_model_len")
     if fit:
-        layout.memory = explain.account_of(fit)
+        layout.memory = reasons.account_of(fit)
         layout.assumed = dict(fit.assumed)
-        layout.kv_cache_tokens, layout.max_concurrency = explain.capacity(fit.cache)
-    layout.estimate = explain.estimate_of(option)
-    layout.reasons.extend(explain.reasons(instance, option, found.replicas, found.settings, found.pool))
+        layout.kv_cache_tokens, layout.max_concurrency = reasons.capacity(fit.cache)
+    layout.estimate = alternatives.estimate_of(option)
+    layout.reasons.extend(reasons.reasons(instance, found.wish, option, found.options, found.settings, found.pool))
     layout.warnings.extend(found.warnings)
-    layout.warnings.extend(explain.warnings(instance, option))
-    layout.alternatives = explain.alternatives(found.options, option, instance.objective)
+    layout.warnings.extend(reasons.warnings(instance, option))
+    layout.alternatives = alternatives.alternatives(found.options, option, found.wish)
     _gpu_arguments(layout, instance, model, found)
 
 
-def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any], found: gpu.Decision) -> None:
+def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any], found: Decision) -> None:
     option, engine, settings = found.option, found.option.engine, found.settings
     assert engine is not None
     arguments = layout.serve_args
@@ -222,6 +233,8 @@ def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any],
         arguments["data-parallel-size"] = layout.data_parallel_size
     if layout.enable_expert_parallel:
         arguments["enable-expert-parallel"] = True
+    if layout.decode_context_parallel_size > 1:
+        arguments["decode-context-parallel-size"] = layout.decode_context_parallel_size
     if option.fit and not instance.max_model_len and layout.max_model_len != model.get("max_model_len"):
         arguments["max-model-len"] = layout.max_model_len
         layout.reasons.append(
@@ -339,7 +352,7 @@ def one_layout(
     facts: Mapping[str, Mapping[str, Any]],
     free: Free,
     peers: int = 1,
-    alone: bool = True,
+    part: Part | None = None,
     addresses: Mapping[str, str | None] | None = None,
 ) -> list[Layout]:
     """Decide for one instance, on one host or over several: one layout for each host of ``facts``, head first.
@@ -372,7 +385,7 @@ def one_layout(
         if accelerator == "cpu":
             binds = _on_cpu(layout, instance, model, facts, peers)
         else:
-            _on_gpus(layout, instance, model, facts, free, alone)
+            _on_gpus(layout, instance, model, facts, free, part)
     except Refused as refused:
         layout.reject(refused)
         layout.nodes = [{"host": host, "devices": []} for host in facts]
@@ -399,11 +412,6 @@ def _own_environment(instance: Instance) -> dict[str, str]:
     return {key: _text(value) for key, value in (instance.environment or {}).items()}
 
 
-def left_to_planner(wanted: Sequence[Instance]) -> int:
-    """Count the instances that leave their GPUs to the planner."""
-    return sum(1 for one in wanted if one.gpus == "auto" and not one.nodes)
-
-
 def layouts(
     wanted: Sequence[Instance],
     facts: Mapping[str, Any],
@@ -411,23 +419,31 @@ def layouts(
     host: str = "localhost",
     free: Free | None = None,
 ) -> list[dict[str, Any]]:
-    """Decide a layout for every instance of one host, in order; earlier instances choose their GPUs first.
+    """Decide a layout for every instance of one host; the order of ``wanted`` changes nothing but that of the answer.
 
-    ``facts`` is ``gpu_facts`` of the host, ``models`` maps an instance's name to its ``model_facts`` (or to
-    ``{"problem": sentence}``). An instance that cannot run has ``rejected`` set. Instances over several hosts are not
-    decided here but by :func:`plan.plan_hosts`, and refused.
+    Who names its GPUs has them, then come those with a count of GPUs and those that share GPUs. The others divide what
+    is left (:mod:`together`). ``facts`` is ``gpu_facts`` of the host, ``models`` maps an instance's name to its
+    ``model_facts`` (or to ``{"problem": sentence}``). An instance that cannot run has ``rejected`` set. Instances over
+    several hosts are not decided here but by :func:`plan.plan_hosts`, and refused.
     """
     free = free or Free()
-    alone = left_to_planner(wanted) == 1
-    found = []
-    # who names its GPUs has them, whatever comes before it
+    found: dict[str, Layout] = {}
     models = {one.name: as_run.adapted(one, models.get(one.name, {})) for one in wanted}
-    order = sorted(range(len(wanted)), key=lambda place: (not isinstance(wanted[place].gpus, tuple), place))
-    for place in order:
-        one = wanted[place]
-        made = one_layout(one, models.get(one.name, {}), {host: facts}, free, len(wanted), alone)[0]
+
+    def decide(one: Instance, part: Part | None = None, left: Free | None = None) -> Layout:
+        return one_layout(one, models.get(one.name, {}), {host: facts}, left or free, len(wanted), part)[0]
+
+    for one in sorted(wanted, key=_precedence):
+        if not _is_open(one):
+            found[one.name] = decide(one)
+    still_open = sorted((one for one in wanted if _is_open(one)), key=lambda one: one.name)
+    if len(still_open) < 2 or facts.get("accelerator") == "cpu":
+        found.update({one.name: decide(one) for one in still_open})
+    else:
+        found.update(_divided(still_open, facts, models, host, free, decide))
+    for one in wanted:
         if one.nodes:
-            made.reject(
+            found[one.name].reject(
                 Refused(
                     "an engine over several hosts ('nodes') is decided from the facts of all of them, and only this "
                     "host's are given",
@@ -435,5 +451,104 @@ def layouts(
                     ("give the others in 'hosts'", "take 'nodes' out and let it run on one host"),
                 )
             )
-        found.append((place, asdict(made)))
-    return [layout for _, layout in sorted(found, key=lambda pair: pair[0])]
+    _say_idle(still_open, found, host, free)
+    return [asdict(found[one.name]) for one in wanted]
+
+
+def _is_open(one: Instance) -> bool:
+    return one.gpus == "auto" and not one.shared_gpus and not one.nodes
+
+
+def _precedence(one: Instance) -> tuple[Any, ...]:
+    """Lists of GPUs first, then counts, the largest first, then shares of GPUs."""
+    count = one.gpus if isinstance(one.gpus, int) else 0
+    return not isinstance(one.gpus, tuple), one.shared_gpus, -count, one.name
+
+
+def _divided(
+    instances: Sequence[Instance],
+    facts: Mapping[str, Any],
+    models: Mapping[str, Mapping[str, Any]],
+    host: str,
+    free: Free,
+    decide: Callable[..., Layout],
+) -> dict[str, Layout]:
+    """Decide instances that leave their GPUs open, together."""
+    closed = free.closed_to(host, None)
+    placed: dict[str, Layout] = {}
+    tried: dict[str, dict[int, together.Tried]] = {}
+    rooms: dict[Kind, int] = {}
+    for one in instances:
+        works = [found for found in _decisions(one, facts, models, host, closed) if found.option.works]
+        if not works:
+            # refused for what it is, as if it were alone
+            placed[one.name] = decide(one, None, Free({host: set(closed)}))
+        for found in works:
+            rooms[found.pool.kind] = len(found.pool.devices)
+            options = together.Tried(found.wish, found.options)
+            tried.setdefault(one.name, {})[list(rooms).index(found.pool.kind)] = options
+    kinds = list(rooms)
+    parts = together.divide([rooms[kind] for kind in kinds], tried, {one.name: one.share for one in instances})
+    by_name = {one.name: one for one in instances}
+    for name in sorted(parts, key=lambda name: (-parts[name].most, name)):
+        placed[name] = decide(by_name[name], Part(kinds[parts[name].pool], parts[name].most))
+        if placed[name].rejected is None:
+            placed[name].reasons.insert(0, _said_part(name, parts, rooms[kinds[parts[name].pool]]))
+    for name in sorted(set(tried) - set(parts)):
+        placed[name] = decide(by_name[name], None, Free({host: set(closed)}))
+        _left_without(placed[name], tried[name], sorted(parts))
+    return placed
+
+
+def _decisions(
+    one: Instance, facts: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], host: str, closed: Collection[int]
+) -> list[Decision]:
+    """What an instance could run on each kind of GPU, none where it is refused."""
+    try:
+        model = models.get(one.name, {})
+        _check(one, model, {host: facts})
+        return gpu.on_pools(one, model, gpu.Ground({host: facts}, {host: closed}))
+    except (Refused, kv_cache.Unknown):
+        return []
+
+
+def _said_part(name: str, parts: Mapping[str, together.Part], room: int) -> str:
+    mine = parts[name]
+    others = [
+        f"{other} ({part.most})" for other, part in sorted(parts.items()) if other != name and part.pool == mine.pool
+    ]
+    if not others:
+        return f"It has {mine.most} of {room} GPUs of its kind; the other instances have none of these."
+    return f"It has {mine.most} of {room} GPUs that it divides with {', '.join(others)} by their shares."
+
+
+def _left_without(layout: Layout, tried: Mapping[int, together.Tried], others: Sequence[str]) -> None:
+    """Refuse an instance that would run if the others did not."""
+    least = min(option.gpus for one in tried.values() for option in one.options if option.works)
+    empty = Layout(layout.name, "", "", None, "", "", "", 0, "")
+    for name in ("devices", "start_after", "alternatives", "reasons", "memory", "estimate", "kv_cache_tokens"):
+        setattr(layout, name, getattr(empty, name))
+    layout.max_concurrency = layout.max_model_len = layout.dtype = layout.assumed = None
+    layout.nodes = [{"host": node["host"], "devices": []} for node in layout.nodes]
+    layout.reject(
+        Refused(
+            f"it needs {least} GPU{'' if least == 1 else 's'}, and there are not as many beside {', '.join(others)}, "
+            f"which {'has' if len(others) == 1 else 'have'} those of this host",
+            "no_gpu_free",
+            ("remove an instance from this host", "use a host with more GPUs"),
+        )
+    )
+
+
+def _say_idle(instances: Sequence[Instance], found: Mapping[str, Layout], host: str, free: Free) -> None:
+    """Add to the instances that leave their GPUs open which GPUs nobody uses, and why."""
+    closed = set(free.taken.get(host, ())) | set(free.shared.get(host, {}))
+    decisions = {one.name: free.decisions[one.name] for one in instances if one.name in free.decisions}
+    used = {found.pool.kind for found in decisions.values()}
+    for one in instances:
+        decision = decisions.get(one.name)
+        if decision is None or found[one.name].rejected:
+            continue
+        said = reasons.idle(one, decision, [index for index in decision.pool.devices if index not in closed])
+        said += reasons.other_kinds([pool for pool in decision.others if pool.kind not in used], closed)
+        found[one.name].reasons.extend(said)

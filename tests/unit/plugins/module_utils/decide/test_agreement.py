@@ -51,7 +51,7 @@ def decided(given: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_what_each_host_is_told() -> None:
-    found = decided(hosts(master_port=29600))
+    found = decided(hosts(master_port=29600, tensor_parallel_size=2, data_parallel_size=1))
     head, other = found["b"], found["a"]
     assert head["rejected"] is other["rejected"] is None
     shared = {"nnodes": 2, "master-addr": "10.0.0.2", "master-port": 29600, "tensor-parallel-size": 2}

@@ -18,6 +18,7 @@ def problems_of(**fields: Any) -> list[str]:
 
 GOOD: dict[str, list[Any]] = {
     "shared_gpus": [False],
+    "share": [1, 0.5, 20],
     "state": ["present"],
     "name": ["chat", "0", "llama-3.1_70b", "a" * 63],
     "model": ["/srv/m", "/", "Qwen/Qwen3-8B", "meta-llama/Llama-3.1-70B-Instruct"],
@@ -41,7 +42,7 @@ GOOD: dict[str, list[Any]] = {
     "master_port": [29501],
     "data_parallel_size": ["auto", 1, 8],
     "enable_expert_parallel": [True, False],
-    "decode_context_parallel_size": [1, 8],
+    "decode_context_parallel_size": ["auto", 1, 8],
     "distributed_executor_backend": ["mp", "ray"],
     "quantization": ["fp8", "awq_marlin"],
     "kv_cache_memory_bytes": [1, 40 * 1024**3],
@@ -82,13 +83,17 @@ FLAGS = (
 )
 COUNTS = (
     "min_concurrency",
-    "decode_context_parallel_size",
     "kv_cache_memory_bytes",
     "block_size",
     "max_cudagraph_capture_size",
     "weights_bytes",
 )
 BAD: dict[str, tuple[list[Any], str]] = {
+    "share": (
+        [0, -1, "2", True, None, float("inf")],
+        "write a number above 0, such as 2 for twice the share of others.",
+    ),
+    "decode_context_parallel_size": ([0, -2, "2", 2.0, True, None], COUNT_OR_AUTO),
     **dict.fromkeys(FLAGS, YES_OR_NO),
     **dict.fromkeys(COUNTS, COUNT),
     **dict.fromkeys(("model_config", "speculative_model_config", "weights_index"), FILE),

@@ -132,15 +132,19 @@ class TestNvidia:
             (H100_X4, QWEN25_7B, {}, (1, 1, 4), [0, 1, 2, 3]),
             (H100_X4, QWEN25_7B, {"gpus": 1}, (1, 1, 1), [0]),
             (T4_X4, QWEN25_7B, {}, (2, 1, 2), [0, 1, 2, 3]),
-            (H100_X4, LLAMA_70B, {"gpus": 4}, (4, 1, 1), [0, 1, 2, 3]),
+            # over PCIe stages say less to one another than tensor parallel ranks
+            (H100_X4, LLAMA_70B, {"gpus": 4}, (1, 4, 1), [0, 1, 2, 3]),
+            (H100_X4, LLAMA_70B, {"gpus": 4, "objective": "latency"}, (4, 1, 1), [0, 1, 2, 3]),
             (H100_X4, QWEN25_7B, {"pipeline_parallel_size": 2}, (1, 2, 2), [0, 1, 2, 3]),
-            (H100_X4, QWEN25_7B, {"gpu_memory_utilization": 0.2, "data_parallel_size": 1}, (2, 1, 1), [0, 1]),
-            (H100_X4, QWEN25_7B, {"gpus": 2}, (2, 1, 1), [0, 1]),
-            (H100_X4, QWEN25_7B, {"gpus": [3, 1]}, (2, 1, 1), [1, 3]),
-            (H100_X4, QWEN25_7B, {"gpus": 4, "pipeline_parallel_size": 2}, (2, 2, 1), [0, 1, 2, 3]),
+            # a utilization that leaves one GPU no KV cache, and one engine alone
+            (H100_X4, QWEN25_7B, {"gpu_memory_utilization": 0.2, "data_parallel_size": 1}, (1, 4, 1), [0, 1, 2, 3]),
+            (H100_X4, QWEN25_7B, {"gpus": 2}, (1, 1, 2), [0, 1]),
+            (H100_X4, QWEN25_7B, {"gpus": [3, 1]}, (1, 1, 2), [1, 3]),
+            (H100_X4, QWEN25_7B, {"gpus": 4, "pipeline_parallel_size": 2}, (1, 2, 2), [0, 1, 2, 3]),
             (H100_X4, QWEN25_7B, {"tensor_parallel_size": 4}, (4, 1, 1), [0, 1, 2, 3]),
-            # three GPUs: the heads do not divide by three, the layers do
-            (H100_X4, QWEN25_7B, {"gpus": 3}, (1, 3, 1), [0, 1, 2]),
+            (H100_X4, QWEN25_7B, {"gpus": 3}, (1, 1, 3), [0, 1, 2]),
+            # three GPUs in one engine: the heads do not divide by three, the layers do
+            (H100_X4, QWEN25_7B, {"gpus": 3, "data_parallel_size": 1}, (1, 3, 1), [0, 1, 2]),
             # GPUs of another kind
             (nvidia_host(t4(0), gpu(1), gpu(2)), QWEN25_7B, {"tensor_parallel_size": 2}, (2, 1, 1), [1, 2]),
             (nvidia_host(t4(0), t4(1), t4(2), gpu(3)), QWEN25_7B, {"gpus": 1}, (1, 1, 1), [3]),
@@ -171,11 +175,11 @@ class TestNvidia:
         assert "kv-cache-memory-bytes" not in found["serve_args"]
 
     def test_the_choice_is_explained(self) -> None:
-        found = one(H100_X4, LLAMA_70B, gpus=4, max_model_len=8192)
-        assert found["reasons"][0] == "tensor_parallel_size 4: all of the GPUs written in 'gpus'."
+        found = one(H100_X4, LLAMA_70B, gpus=4, max_model_len=8192, tensor_parallel_size=4)
+        assert found["reasons"][0] == "tensor_parallel_size 4, gpus 4: as written."
         assert any(one.startswith("The ranks of a tensor parallel group talk over PCIe") for one in found["reasons"])
         assert any("are left for the KV cache (predicted)" in one for one in found["reasons"])
-        assert any(one.startswith("Estimate: ") for one in found["reasons"])
+        assert any(one.startswith("Estimate for prompts of ") for one in found["reasons"])
         memory = found["memory"]
         parts = ("weights_gib", "activation_gib", "cuda_graphs_gib", "non_torch_gib", "kv_cache_gib")
         assert sum(memory[part] for part in parts) == pytest.approx(memory["budget_gib"], abs=0.01)
@@ -197,7 +201,8 @@ class TestNvidia:
 
     def test_instances_get_different_devices(self) -> None:
         found = decide(H100_X4, QWEN25_7B, {"gpus": [1]}, {}, {"tensor_parallel_size": 2})
-        assert [one["devices"] for one in found] == [[1], [0], [2, 3]]
+        # the larger group chooses first: GPUs 0 and 2 are as near as any
+        assert [one["devices"] for one in found] == [[1], [3], [0, 2]]
         assert all(one["rejected"] is None for one in found)
 
     def test_who_names_its_gpus_has_them(self) -> None:
@@ -535,9 +540,18 @@ def test_real_configurations_are_read() -> None:
 
 def test_all_gpus_that_are_written_are_used() -> None:
     found = one(nvidia_host(*map(gpu, range(4))), QWEN3_06B, gpus=[0, 1, 2, 3], tensor_parallel_size=2)
-    assert found["tensor_parallel_size"] * found["pipeline_parallel_size"] == 4
-    refused = one(nvidia_host(*map(gpu, range(4))), QWEN3_06B, gpus=4, tensor_parallel_size=2, pipeline_parallel_size=1)
+    assert found["devices"] == [0, 1, 2, 3]
+    assert found["tensor_parallel_size"] * found["pipeline_parallel_size"] * found["data_parallel_size"] == 4
+    refused = one(
+        nvidia_host(*map(gpu, range(4))),
+        QWEN3_06B,
+        gpus=4,
+        tensor_parallel_size=2,
+        pipeline_parallel_size=1,
+        data_parallel_size=1,
+    )
     assert refused["rejected"]["sentence"] == (
-        "m0: 'gpus' gives it 4 GPUs, and tensor_parallel_size 2 x pipeline_parallel_size 1 does not use exactly these. "
+        "m0: 'gpus' gives it 4 GPUs, and tensor_parallel_size 2 x pipeline_parallel_size 1 x data_parallel_size 1 does "
+        "not use exactly these. "
         "Make the product of the sizes as many as the GPUs; or leave 'gpus' out."
     )
