@@ -122,9 +122,10 @@ HEAD = f"""# How many GPUs does a model need?
 
 Made by `make sizing` from the planner that decides layouts, and kept true by a test. A cell says the fewest GPUs of one
 host (up to {sizing.MOST_GPUS}) that hold the model and one request of {CONTEXT:,} tokens, with vLLM 0.33.0 at its own
-defaults, and the sizes where there are several: TP tensor parallel, PP pipeline parallel, DP data parallel, EP expert
-parallel. It says what fits, not what is fast: more GPUs give more room for the KV cache. Ask for your own model, length
-and GPUs with `plan.yml` or the filter `gpufleet.vllm.sizing_table`.
+defaults, with fewer sequences at once where only those make it fit, and the sizes where there are several: TP tensor
+parallel, PP pipeline parallel, DP data parallel, EP expert parallel. It says what fits, not what is fast: more GPUs
+give more room for the KV cache. Ask for your own model, length and GPUs with `plan.yml` or the filter
+`gpufleet.vllm.sizing_table`.
 
 ## Weights in 4 bits (AWQ, groups of 128)
 
