@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import choice
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import choice, speed
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.reasons import account_of, capacity
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
@@ -42,7 +42,7 @@ def _alternative(option: Option, taken: Option, wish: Wish) -> dict[str, Any]:
         "kv_cache_tokens": tokens,
         "max_concurrency": concurrency,
         "memory": account_of(fit) if fit else None,
-        "estimate": estimate_of(option),
+        "estimate": estimate_of(option, wish),
         "why_not": option.refusal or _worse(option, taken, wish),
     }
 
@@ -66,7 +66,7 @@ def _worse(option: Option, taken: Option, wish: Wish) -> str:
     )
 
 
-def estimate_of(option: Option) -> dict[str, Any] | None:
+def estimate_of(option: Option, wish: Wish) -> dict[str, Any] | None:
     """Give the estimate of speed as the report says it; None where the GPU is not known.
 
     ``decode`` is that of one request alone, ``throughput`` that of each replica at full load.
@@ -78,7 +78,7 @@ def estimate_of(option: Option) -> dict[str, Any] | None:
     return {
         "decode_ms": round(estimate.decode_ms, 2),
         "decode_tokens_per_second": round(estimate.decode_tokens_per_second, 1),
-        "throughput_tokens_per_second": round(estimate.throughput_tokens_per_second, 1),
+        "throughput_tokens_per_second": round(option.full.tokens_per_second, 1),
         "total_tokens_per_second": round(option.full.tokens_per_second * option.replicas, 1),
         "requests_at_once": option.full.requests * option.replicas,
         "request_ms": round(option.single.request_ms, 1),
@@ -87,7 +87,8 @@ def estimate_of(option: Option) -> dict[str, Any] | None:
         "workload": {
             "prompt_tokens": load.prompt_tokens,
             "answer_tokens": load.answer_tokens,
-            "assumed": load.assumed,
+            "assumed": wish.assumed,
         },
         "label": "estimate",
+        **speed.reported(estimate),
     }

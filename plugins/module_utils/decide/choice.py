@@ -7,20 +7,22 @@ second of all replicas, or the time of one request. GPUs that it leaves over cos
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache, memory, rating, speed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration, kv_cache, memory, rating, speed
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit, Gpu
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Broken
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.serving import Limits, frontend_ms
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.space import Wish
 
 # With max_model_len left open, a context shorter than this is not worth serving.
 USEFUL_TOKENS = 8192
 # A context that is cut to what fits is one of so many lengths from one power of two to the next.
-ROUND_LENGTHS = 8
+ROUND_LENGTHS = 4
 # Sequences at once that a full GPU falls back to when max_num_seqs was left open: the sampler and the CUDA graphs
 # then leave more for the KV cache.
 FEWER_SEQUENCES = (256, 128, 64, 32, 16)
@@ -50,7 +52,7 @@ class Option:
     """One way to run an engine, and why it cannot when ``refusal`` says so.
 
     ``replicas`` counts independent copies, all of them in ``place``. ``full`` rates one copy with as many requests as
-    it holds, ``single`` with one.
+    it holds, ``single`` with one. ``estimate`` has the parts of a step of one request.
     """
 
     sizes: Sizes
@@ -59,6 +61,8 @@ class Option:
     fit: Fit | None = None
     full: rating.Rate | None = None
     single: rating.Rate | None = None
+    estimate: speed.Estimate | None = None
+    runner: rating.Runner | None = None
     held: int = 0
     replicas: int = 1
     refusal: str | None = None
@@ -82,13 +86,6 @@ class Option:
     def tokens_per_second(self) -> float | None:
         """Answer tokens per second of all replicas, None where the speed is not known."""
         return self.full.tokens_per_second * self.replicas if self.full else None
-
-    @property
-    def estimate(self) -> speed.Estimate | None:
-        """The estimate for a single request, with the throughput of one full replica."""
-        if self.full is None or self.single is None:
-            return None
-        return replace(self.single.estimate, throughput_tokens_per_second=self.full.tokens_per_second)
 
 
 Placing = Callable[[Sizes, int], Optional[Place]]
@@ -233,34 +230,65 @@ def _rated(option: Option, wish: Wish, gpu: Gpu, name: str) -> Option:
         return option
     engine, sizes = option.engine, option.sizes
     assert engine is not None and option.place is not None
-    asked = wish.workload.within(option.fit.max_model_len)
-    cache = memory.fit(wish.model, sizes, engine, gpu, asked.tokens).cache
+    asked = rating.within(wish.workload, option.fit.max_model_len)
+    cache = memory.fit(wish.model, sizes, engine, gpu, math.ceil(asked.held_tokens)).cache
     held = rating.finite(cache.concurrency, engine.max_num_seqs)
-    runs = asker(option, wish, name)
-    full = rating.rate(runs, asked, held * sizes.data_parallel_size)
-    return replace(option, held=held, full=full, single=rating.rate(runs, asked, 1))
+    runner = _runner(option, wish, gpu, name)
+    if runner is None:
+        return replace(option, held=held)
+    return replace(
+        option,
+        held=held,
+        runner=runner,
+        full=runner.rate(asked, held),
+        single=runner.alone(asked),
+        estimate=_estimate(option, wish, runner, name),
+    )
 
 
-def asker(option: Option, wish: Wish, name: str) -> rating.Engine:
-    """Say how the speed of an option is asked for."""
+def _runner(option: Option, wish: Wish, gpu: Gpu, name: str) -> rating.Runner | None:
+    """Say how the speed of an option is asked for; None where it is not known."""
     place, fit, engine, sizes = option.place, option.fit, option.engine, option.sizes
     assert place is not None and fit is not None and engine is not None
+    step = speed.step_of(wish.model, sizes, name, place.link, **_settings(option))
+    if step is None:
+        return None
+    limits = Limits(engine.max_num_seqs, engine.max_num_batched_tokens, None, frontend_ms(engine.version.release, True))
+    measured = calibration.speed_of(
+        engine.corrections,
+        engine.version.version,
+        sizes.tensor_parallel_size,
+        replace(gpu, fast_links=place.fast_links).measured_as,
+        engine.model_runner,
+    )
+    return rating.Runner(step, limits, measured)
 
-    def ask(batch: int, context_tokens: int) -> speed.Estimate | None:
-        return speed.estimate(
-            wish.model,
-            sizes,
-            name,
-            place.link,
-            batch=batch,
-            context_tokens=context_tokens,
-            account=fit.account,
-            kv_bytes=engine.kv_bytes,
-            stage_link=place.stage_link,
-            enforce_eager=engine.enforce_eager,
-        )
 
-    return rating.Engine(sizes.data_parallel_size, sizes.pipeline_parallel_size, ask)
+def _settings(option: Option) -> dict[str, Any]:
+    place, fit, engine = option.place, option.fit, option.engine
+    assert place is not None and fit is not None and engine is not None
+    return {
+        "account": fit.account,
+        "kv_bytes": engine.kv_bytes,
+        "stage_link": place.stage_link,
+        "enforce_eager": engine.enforce_eager,
+        "async_scheduling": engine.version.async_scheduling,
+        "release": engine.version.release,
+    }
+
+
+def _estimate(option: Option, wish: Wish, runner: rating.Runner, name: str) -> speed.Estimate | None:
+    """The parts of a step of one request alone."""
+    assert option.place is not None and option.fit is not None
+    return speed.estimate(
+        wish.model,
+        option.sizes,
+        name,
+        option.place.link,
+        context_tokens=math.ceil(rating.within(wish.workload, option.fit.max_model_len).held_tokens),
+        measured=runner.measured,
+        **_settings(option),
+    )
 
 
 def context(option: Option, wish: Wish) -> int:

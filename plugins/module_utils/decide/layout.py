@@ -217,7 +217,7 @@ def _on_gpus(
         layout.memory = reasons.account_of(fit)
         layout.assumed = dict(fit.assumed)
         layout.kv_cache_tokens, layout.max_concurrency = reasons.capacity(fit.cache)
-    layout.estimate = alternatives.estimate_of(option)
+    layout.estimate = alternatives.estimate_of(option, found.wish)
     layout.reasons.extend(reasons.reasons(instance, found.wish, option, found.options, found.settings, found.pool))
     layout.warnings.extend(found.warnings)
     layout.warnings.extend(reasons.warnings(instance, option))

@@ -93,7 +93,7 @@ def _sizes_reasons(instance: Instance, wish: Wish, option: Option, options: Sequ
     if len(options) > 1:
         found.append(f"{of(option)}: {_comparison(instance, wish, option, options, pool)}.")
     if option.full and option.single:
-        found.append(_speed(option))
+        found.append(_speed(wish, option))
     dearer = _shorter_and_faster(wish, option, options)
     if dearer:
         found.append(
@@ -146,15 +146,15 @@ def _context(wish: Wish, option: Option) -> str:
     return f"a request of {length} tokens{times}"
 
 
-def _speed(option: Option) -> str:
+def _speed(wish: Wish, option: Option) -> str:
     assert option.full is not None and option.single is not None
     load = option.full.workload
-    assumed = ", which is assumed" if load.assumed else ""
+    assumed = ", which is assumed" if wish.assumed else ""
     kind = f"prompts of {load.prompt_tokens} tokens" + (
         f" and answers of {load.answer_tokens}" if load.answer_tokens else ""
     )
     alone = (
-        f"{option.single.estimate.decode_tokens_per_second:.0f} tokens per second for one request alone"
+        f"{1000 / option.single.served.tpot_ms:.0f} tokens per second for one request alone"
         if load.answer_tokens
         else f"{option.single.request_ms:.0f} ms for one request alone"
     )

@@ -4,18 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rating import Workload
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.workload import DEFAULT, Workload
 
 
 @dataclass(frozen=True)
 class Wish:
     """What is asked of an engine. Sizes that are None are open; ``length`` None asks for the longest that fits.
 
-    ``replicated`` says that copies of the engine may be added where data_parallel_size is open.
+    ``replicated`` says that copies of the engine may be added where data_parallel_size is open, ``assumed`` that nobody
+    wrote the lengths of the workload.
     """
 
     model: Mapping[str, Any]
@@ -30,7 +31,8 @@ class Wish:
     may_lower_sequences: bool = True
     sizes_written: bool = False
     replicated: bool = True
-    workload: Workload = field(default_factory=Workload)
+    workload: Workload = DEFAULT
+    assumed: bool = True
 
     @property
     def moe(self) -> bool:
