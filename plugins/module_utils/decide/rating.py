@@ -20,7 +20,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.workload impo
 
 # How much steps with and without prompts differ in length: standard deviation over mean. A guess: the one public
 # measurement of stages (gpt-oss-120b on 2 H100, 1000 requests that come at once) shows no more than that two wait less.
-STEP_VARIATION = 0.3
+STEP_VARIATION = 0.4
 
 
 @dataclass(frozen=True)
