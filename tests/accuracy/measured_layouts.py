@@ -72,12 +72,12 @@ class Measured:
     @property
     def error(self) -> float | None:
         """Signed error of the prediction, as a share of what was measured."""
-        return self.predicted / self.measured - 1 if self.predicted else None
+        return self.predicted / self.measured - 1 if self.predicted and self.measured else None
 
 
 def arguments(command: str) -> tuple[argparse.Namespace, dict[str, str]]:
     """Read a command of ``vllm serve``: its options that matter here, and variables set before it."""
-    words = shlex.split(command.replace('"method"', '\\"method\\"').replace("\\\n", " "), posix=True)
+    words = shlex.split(command.replace("\\\n", " "))
     variables = {}
     while words and re.fullmatch(r"[A-Z][A-Z0-9_]*=.*", words[0]):
         name, _, text = words.pop(0).partition("=")
@@ -268,10 +268,20 @@ def _asked(text: str, configs: Path) -> Asked:
         "pipeline_parallel_size": sizes.pipeline_parallel_size,
         "data_parallel_size": sizes.data_parallel_size,
         "enable_expert_parallel": sizes.enable_expert_parallel,
+        "decode_context_parallel_size": sizes.decode_context_parallel_size,
     }
     for name in ("max_num_batched_tokens", "max_num_seqs", "max_model_len", "gpu_memory_utilization", "kv_cache_dtype"):
         if getattr(options, name):
             written[name] = getattr(options, name)
+    version = engine_versions.of(row["version"])
+    try:
+        memory_mib = host_facts.facts_from_profile({"name": gpu, "count": 1})["devices"][0]["memory_total_mib"]
+    except InputError as error:
+        return Asked(replace(found, problem=str(error)))
+    tokens, sequences = engine_versions.default_batch(row["version"], gpu, memory_mib, "cuda")
+    tokens = options.max_num_batched_tokens or tokens
+    # the run had vLLM's own value, which a plan may lower
+    written.setdefault("max_num_seqs", min(sequences, tokens))
     planned = _planned(
         options.model,
         configs,
@@ -284,12 +294,9 @@ def _asked(text: str, configs: Path) -> Asked:
     if isinstance(planned, str):
         return Asked(replace(found, problem=planned))
     layout, facts = planned
-    version = engine_versions.of(row["version"])
-    memory_mib = host_facts.facts_from_profile({"name": gpu, "count": 1})["devices"][0]["memory_total_mib"]
-    tokens, sequences = engine_versions.default_batch(row["version"], gpu, memory_mib, "cuda")
     limits = Limits(
-        max_num_seqs=options.max_num_seqs or layout["serve_args"].get("max-num-seqs") or sequences,
-        max_num_batched_tokens=options.max_num_batched_tokens or tokens,
+        max_num_seqs=written["max_num_seqs"],
+        max_num_batched_tokens=tokens,
         kv_cache_tokens=cache_tokens(layout, facts, sizes, asked),
     )
     settings = {
@@ -303,8 +310,14 @@ def _asked(text: str, configs: Path) -> Asked:
 
 
 def predict(row: Mapping[str, Any], configs: Path) -> Measured:
-    """Read a row and predict it."""
-    asked = _asked(json.dumps(row), configs)
+    """Read a row and predict it; what cannot be read is its problem."""
+    try:
+        asked = _asked(json.dumps(row), configs)
+    except (ValueError, KeyError, TypeError, ZeroDivisionError, argparse.ArgumentError, InputError) as error:
+        words = f"the row cannot be read: {type(error).__name__}: {error}"
+        gpu, count = str(row.get("hw")), 0
+        measured = float(row.get("total_tps") or 0)
+        return Measured(row, str(row.get("cmd")), gpu, count, "unknown", Workload(), measured, problem=words)
     found = asked.row
     if asked.facts is None or asked.sizes is None or asked.limits is None or asked.settings is None:
         return found

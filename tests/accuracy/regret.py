@@ -31,8 +31,8 @@ def groups(found: Iterable[Measured]) -> dict[tuple[Any, ...], dict[str, list[Me
     """Sort rows by what can be compared, then by layout; only groups of several layouts."""
     sorted_: dict[tuple[Any, ...], dict[str, list[Measured]]] = {}
     for one in found:
-        if one.predicted:
-            key = (one.model, one.gpu, one.gpus, one.row["version"], one.row["source"], one.workload)
+        if one.predicted and one.measured:
+            key = (one.model, one.gpu, one.gpus, one.row["version"], one.workload)
             sorted_.setdefault(key, {}).setdefault(one.layout, []).append(one)
     return {key: layouts for key, layouts in sorted_.items() if len(layouts) > 1}
 

@@ -122,6 +122,25 @@ def test_the_benchmark_is_told_by_its_prompts(prompt: float, requests: int, expe
     assert measured_layouts.workload({"input_tokens": prompt * requests, "requests": requests}) == expected
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cmd": "vllm serve 'a/b"},
+        {"cmd": "vllm serve a/b -tp x"},
+        {"requests": 0},
+        {"requests": None},
+        {"hw": "Abacus"},
+    ],
+)
+def test_a_row_that_cannot_be_read_is_shown_with_the_reason(wrong: dict[str, Any]) -> None:
+    row = {"hw": "NVIDIA H100", "version": "0.11.0", "cmd": "vllm serve a/b", "total_tps": 9.0, "source": "s"}
+    found = measured_layouts.predict({**row, "input_tokens": 32000, "requests": 1, **wrong}, NOWHERE)
+    assert found.predicted is None
+    assert found.problem
+    lines, _missed = regret.report([found], [None])
+    assert any(str(found.problem) in line for line in lines)
+
+
 def test_rows_that_say_their_answers_are_taken_at_their_word() -> None:
     row = {"input_tokens": 1000, "requests": 10, "answer_tokens": 500, "concurrency": 2}
     assert measured_layouts.workload(row) == Workload(100, 50, 2, 10)
