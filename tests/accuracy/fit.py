@@ -45,6 +45,8 @@ START: Mapping[str, float] = {
     "attention_sinks": 0.4,
     "spread_experts_us": 110,
     "kv_cache": 0.85,
+    "weights_4bit_ampere": 0.75,
+    "weights_4bit_hopper": 0.75,
     "step_ms": 0.5,
     "layer_us": 25,
     "moe_layer_us": 20,

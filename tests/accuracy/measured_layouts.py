@@ -24,7 +24,6 @@ sys.path.insert(0, str(ROOT / ".collections"))
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (  # noqa: E402
     engine_versions,
-    model_work,
     plan,
     speed,
 )
@@ -49,6 +48,7 @@ QUANTIZED: Mapping[str, Mapping[str, Any]] = {
     "-FP8": {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]},
     "-AWQ": {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True},
 }
+FEWER_SEQUENCES = 64
 WORDS = {"two": 2, "four": 4, "eight": 8}
 
 
@@ -167,8 +167,11 @@ def _about(number: float) -> _About:
 
 
 @functools.cache
-def model_facts(name: str, configs: Path, config: str | None = None) -> dict[str, Any] | None:
-    """Describe a model by its own configuration (or the text of one), or by that of what it was quantized from."""
+def model_facts(name: str, configs: Path, config: str | None = None, blocks: bool = True) -> dict[str, Any] | None:
+    """Describe a model by its own configuration (or the text of one), or by that of what it was quantized from.
+
+    Whether such a checkpoint is quantized in ``blocks`` is then not known.
+    """
     if config:
         return model_files.facts(json.loads(config))
     candidates = [name]
@@ -182,7 +185,8 @@ def model_facts(name: str, configs: Path, config: str | None = None) -> dict[str
         for one in candidates:
             path = configs / f"{one.removesuffix(ending).replace('/', '--')}_config.json"
             if one.endswith(ending) and path.is_file():
-                return model_files.facts({**json.loads(path.read_text()), "quantization_config": dict(quantization)})
+                known = {key: value for key, value in quantization.items() if blocks or key != "weight_block_size"}
+                return model_files.facts({**json.loads(path.read_text()), "quantization_config": known})
     return None
 
 
@@ -205,34 +209,28 @@ def _planned(
     model: str, configs: Path, gpu: str, gpus: int, version: str, written: str, config: str | None
 ) -> tuple[dict[str, Any], dict[str, Any]] | str:
     """The planner's layout of written sizes and the model's facts, or why there is none."""
-    facts = model_facts(model, configs, config)
-    if facts is None:
-        return f"the configuration of {model} is not at hand"
-    try:
-        gpu_facts = host_facts.facts_from_profile({"name": gpu, "count": gpus})
-    except InputError as error:
-        return str(error)
-    entry = {"name": "row", "model": model, **json.loads(written)}
-    host = {"gpu_facts": gpu_facts, "models": [entry], "model_facts": {"row": facts}, "engine_version": version}
-    (layout,) = plan.plan_hosts({"host": host})["host"]["instances"]
-    if layout["rejected"]:
-        return {"kv_cache_tokens": None, "refused": layout["rejected"]["reason"], **layout}, facts
-    return layout, facts
+    refused = None
+    for blocks in (True, False):
+        facts = model_facts(model, configs, config, blocks)
+        if facts is None:
+            return f"the configuration of {model} is not at hand"
+        layout = _layout(facts, gpu, gpus, version, {"model": model, **json.loads(written)})
+        if not layout["rejected"]:
+            return layout, facts
+        refused = refused or (layout, facts)
+    assert refused is not None
+    return refused
 
 
-def cache_tokens(layout: Mapping[str, Any], facts: Mapping[str, Any], sizes: Sizes, asked: Workload) -> float | None:
-    """Tokens of the KV cache, as planned. An engine that ran though the plan refuses it had some, too.
-
-    It is then taken for half of what the weights leave of the budget.
-    """
-    if not layout["rejected"]:
-        return layout["kv_cache_tokens"]
-    memory = next((other["memory"] for other in layout["alternatives"] if other["memory"]), None)
-    each = model_work.kv_read_bytes(facts, sizes, 2, round(asked.held_tokens)) / asked.held_tokens
-    if not memory or not each:
-        return None
-    left = max(0.5, (memory["budget_gib"] - memory["weights_gib"]) / 2)
-    return float(left * 1024**3 / each)
+def _layout(facts: Mapping[str, Any], gpu: str, gpus: int, version: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    host = {
+        "gpu_facts": host_facts.facts_from_profile({"name": gpu, "count": gpus}),
+        "models": [{"name": "row", **entry}],
+        "model_facts": {"row": facts},
+        "engine_version": version,
+    }
+    layout: dict[str, Any] = plan.plan_hosts({"host": host})["host"]["instances"][0]
+    return layout
 
 
 @dataclass(frozen=True)
@@ -294,10 +292,15 @@ def _asked(text: str, configs: Path) -> Asked:
     if isinstance(planned, str):
         return Asked(replace(found, problem=planned))
     layout, facts = planned
+    tokens_held = layout["kv_cache_tokens"]
+    if layout["rejected"]:
+        # It ran, so it had a cache: that of fewer sequences, whose sampler takes less.
+        fewer = {**written, "model": options.model, "max_num_seqs": min(FEWER_SEQUENCES, written["max_num_seqs"])}
+        tokens_held = _layout(facts, gpu, max(count, sizes.gpus), row["version"], fewer)["kv_cache_tokens"]
     limits = Limits(
         max_num_seqs=written["max_num_seqs"],
         max_num_batched_tokens=tokens,
-        kv_cache_tokens=cache_tokens(layout, facts, sizes, asked),
+        kv_cache_tokens=tokens_held,
     )
     settings = {
         "kv_bytes": 1 if "fp8" in (options.kv_cache_dtype or "") else 2,

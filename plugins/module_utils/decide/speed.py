@@ -29,8 +29,6 @@ MEASURED_HERE, MEASURED, DATASHEET = "measured here", "measured by others", "dat
 # Four of five measurements lie within this factor of an estimate, up or down: `make regret` for GPUs like those of
 # public measurements (pages left out of the fit), a guess for all others.
 INTERVAL = {MEASURED_HERE: 1.25, MEASURED: 1.4, DATASHEET: 2.0}
-# The 95th percentile of the time between tokens over its mean, where answers share steps with prompts
-TPOT_P95 = 1.25
 BYTES_PER_GIB = 1024**3
 # A wider tensor parallel group has to shorten a token by this much.
 GAIN = 0.10
@@ -187,7 +185,7 @@ def served(step: Step, workload: Workload, limits: Limits, measured: float | Non
         ttft_ms=found.ttft_ms / correction,
         ttft_p95_ms=found.ttft_p95_ms / correction,
         tpot_ms=found.tpot_ms / correction,
-        tpot_p95_ms=found.tpot_ms / correction * TPOT_P95,
+        tpot_p95_ms=found.tpot_p95_ms / correction,
         low=rate / factor,
         high=rate * factor,
         source=source,

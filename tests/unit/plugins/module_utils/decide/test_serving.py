@@ -14,7 +14,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.workload impo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.model_samples import LLAMA_8B, LLAMA_70B, QWEN3_8B_FP8, QWEN3_14B, QWEN3_235B_FP8
+from tests.unit.model_samples import LLAMA_8B, LLAMA_70B, QWEN3_8B, QWEN3_8B_FP8, QWEN3_14B, QWEN3_235B_FP8
 
 H100, H200, A100, RTX_4090 = "NVIDIA H100 80GB HBM3", "NVIDIA H200", "NVIDIA A100-SXM4-80GB", "NVIDIA GeForce RTX 4090"
 CHAT = Workload(1024, 256)
@@ -34,6 +34,22 @@ def test_a_h200_serves_what_it_was_seen_to_serve() -> None:
     assert at_once.output_tokens_per_second == pytest.approx(8833, rel=0.2)
     alone = served(LLAMA_8B, Sizes(), H200, Workload(1000, 512, 1, 1), Limits(1024, 8192, 906_208))
     assert alone.output_tokens_per_second == pytest.approx(200, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("at_once", "rate", "token_ms"), [(1, 272.95, None), (2, 528.35, None), (4, 1020.76, 7.38), (8, 1884.42, None)]
+)
+def test_few_requests_at_once_on_a_h100(at_once: int, rate: float, token_ms: float | None) -> None:
+    # gpustack/gpustack:docs/performance-lab/qwen3-8b/h100-latency.md, vLLM 0.11.0, ShareGPT
+    found = served(
+        QWEN3_8B, Sizes(), H100, Workload(233, 221, at_once), Limits(1024, 8192, 300_000, frontend_ms=13),
+        async_scheduling=False, release=(0, 11, 0),
+    )  # fmt: skip
+    assert found.tokens_per_second == pytest.approx(rate, rel=0.1)
+    if token_ms:
+        assert found.tpot_ms == pytest.approx(token_ms, rel=0.1)
+        # 7.96 ms at the 99th percentile
+        assert found.tpot_ms < found.tpot_p95_ms < 1.15 * found.tpot_ms
 
 
 def test_rates_and_times_belong_together() -> None:
