@@ -12,8 +12,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.workload impo
 
 # The 95th percentile of a wait with an exponential tail over its mean
 P95_OF_MEAN = 3.0
-# The same of the time between tokens, as the mean of an answer: steps without prompts hardly differ (7.38 ms in the mean
-# and 7.96 at the 99th percentile: GPUStack's lab, Qwen3-8B on H100, four at once); how many prompts it meets does.
+# The same of the time between tokens, as the mean of an answer: steps without prompts hardly differ (7.38 ms in the
+# mean and 7.96 at the 99th percentile: GPUStack's lab, Qwen3-8B on H100, four at once); how many prompts it meets does.
 STEADY_P95, MIXED_P95 = 1.06, 1.6
 # A queue is never looked at closer to its limit than this.
 MOST_BUSY = 0.95
