@@ -75,8 +75,19 @@ _value:
       type: list
       elements: dict
       sample: [{"packages": "nvidia-*", "pin": "version 580.*", "priority": 1001}]
+    sources:
+      description: >-
+        What is done about the sources of packages that the host has. C(uri) and C(file) of the one that is used,
+        V(null) where the role writes its own; C(disable), entries that are taken out of use, C(remove), files of the
+        role's own that are in the way, C(excludes), what dnf leaves out of the one that is used, C(repo), the name that
+        dnf knows it by, C(rpm_excludes), and C(settle), whether a file has to be changed.
+      type: dict
     driver_packages:
       description: Packages of the driver to install or to change. Empty where the driver is as it should be.
+      type: list
+      elements: str
+    driver_specs:
+      description: The same as the package manager is given them, with the version that is wanted.
       type: list
       elements: str
     matched_packages:
@@ -103,6 +114,27 @@ _value:
     imex:
       description: Whether IMEX is installed and run.
       type: bool
+    nvlink_modules:
+      description: Kernel modules that the subnet manager of the fifth NVLink needs.
+      type: list
+      elements: str
+    load_modules:
+      description: Those of them that are not loaded.
+      type: list
+      elements: str
+    resets:
+      description: >-
+        Whether the fabric manager is started anew, although the GPUs have joined its fabric since the system was
+        started, so that they have to be reset.
+      type: bool
+    changes:
+      description: What would be done that an engine on the host does not survive, as parts of a sentence.
+      type: list
+      elements: str
+    disturbed:
+      description: A sentence where instances of vLLM run on the host, and there are C(changes).
+      type: list
+      elements: str
     services:
       description: Services that are to run.
       type: list

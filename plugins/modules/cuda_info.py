@@ -91,6 +91,40 @@ cuda_facts:
       description: Whether the kernel module nouveau is loaded.
       type: bool
       sample: false
+    sources:
+      description: >-
+        Entries of apt and dnf in the order in which they are read, each with C(path), C(place) (a line, or the name of
+        a section), C(enabled), C(types), C(uri) (without user and password), C(suite), C(signed_by), C(keys)
+        (fingerprints, V(null) where they are not known), C(missing) (whether a file or folder that it names is not
+        there), C(drivers) (versions that a repository on a disk has), C(excludes) and C(problem).
+      type: list
+      elements: dict
+    trusted_keys:
+      description: Fingerprints of the keys that apt takes for every source that names none.
+      type: list
+      elements: str
+    serving:
+      description: Names of the instances of vLLM (C(vllm@name.service)) that run, also of those in no inventory.
+      type: list
+      elements: str
+      sample: [llama-70b]
+    out_of_service:
+      description: What M(gpufleet.vllm.instance_work) has written down and not forgotten.
+      type: list
+      elements: dict
+    fabric:
+      description: >-
+        Of the fabric manager, whether it C(runs), whether it C(ran) since the system was started, and whether the GPUs
+        wait for a reset since it was started anew (C(reset_due)).
+      type: dict
+    nvlink_modules:
+      description: >-
+        Of the kernel modules C(ib_umad) and C(mlx5_ib), whether each is C(loaded), C(available) or C(missing).
+      type: dict
+    imex_nodes:
+      description: Addresses that IMEX is told.
+      type: list
+      elements: str
     free_mib:
       description: MiB that are free where packages are unpacked, on the fuller one of C(/usr) and C(/var).
       type: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -29,3 +30,17 @@ def driver(node: Host) -> str:
     """Return the loaded driver as nvidia-smi tells it."""
     found = re.search(r"<driver_version>(.+)</driver_version>", node.run("nvidia-smi -q -x").stdout)
     return found[1] if found else ""
+
+
+UNIT = "[Service]\\nExecStart=/bin/sleep infinity\\n"
+
+
+@pytest.fixture
+def serving(nodes: list[Host]) -> Iterator[None]:
+    """An instance runs on both nodes that is in no inventory."""
+    for node in nodes:
+        node.check_output(f"printf '{UNIT}' > /run/systemd/system/vllm@.service && systemctl daemon-reload")
+        node.check_output("systemctl start vllm@foreign")
+    yield
+    for node in nodes:
+        node.check_output("systemctl stop vllm@foreign; rm /run/systemd/system/vllm@.service; systemctl daemon-reload")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from conftest import INSTALLED, driver, role
 from testinfra.host import Host
 
@@ -48,6 +51,7 @@ def test_held_packages_survive_an_upgrade(nodes: list[Host]) -> None:
 
 
 def test_a_fabric_manager_of_another_version_is_refused_or_mended(nodes: list[Host]) -> None:
+    before = [boots(node) for node in nodes]
     for node in nodes:
         node.check_output(
             "apt-get install --assume-yes --allow-change-held-packages nvidia-fabricmanager=580.105.08-1"
@@ -67,20 +71,48 @@ def test_a_fabric_manager_of_another_version_is_refused_or_mended(nodes: list[Ho
     for node in nodes:
         assert version(node, "nvidia-fabricmanager").startswith(f"{INSTALLED}-1 ")
         assert node.service("nvidia-fabricmanager").is_running
-        assert boots(node) == 2
+    # the GPUs had joined the fabric of another one
+    assert [boots(node) for node in nodes] == [number + 1 for number in before]
 
 
 def test_a_fabric_that_is_not_complete_is_a_plain_failure(nodes: list[Host]) -> None:
     """nvidia-smi looks fine there, and CUDA would fail with error 802."""
+    before = [boots(node) for node in nodes]
     for node in nodes:
         node.check_output("systemctl stop nvidia-fabricmanager")
     refused = role(cuda_driver="keep", cuda_driver_version="")
     assert (counts(refused, "failed"), counts(refused, "changed")) == ([1, 1], [0, 0])
     assert "The NVLink fabric is not ready (GPU 0: In Progress" in refused.text
+    waiting = role(cuda_reboot="never")
+    assert waiting.code == 0, waiting.output
+    assert "The fabric manager was started anew since the GPUs joined its fabric" in waiting.text
     mended = role()
     assert mended.code == 0, mended.output
     for node in nodes:
         assert "<state>Completed</state>" in node.check_output("nvidia-smi -q -x")
+    assert [boots(node) for node in nodes] == [number + 1 for number in before]
+
+
+@pytest.mark.parametrize("wanted", [{}, {"cuda_preflight": False}], ids=["checked", "unchecked"])
+def test_nothing_is_changed_below_an_engine(nodes: list[Host], serving: None, wanted: dict[str, Any]) -> None:
+    """Not the driver, not the fabric manager, no reboot; of an instance, too, that no inventory knows."""
+    before = [boots(node) for node in nodes]
+    refused = role(cuda_driver_branch="590", cuda_driver_version="", **wanted)
+    assert (counts(refused, "failed"), counts(refused, "changed")) == ([1, 1], [0, 0]), refused.output
+    assert "vllm@foreign runs on this host, and the NVIDIA driver would be changed from" in refused.text
+    assert "Run playbooks/drivers.yml" in refused.text
+    unchanged = role()
+    assert (unchanged.code, counts(unchanged, "changed")) == (0, [0, 0]), unchanged.output
+    for node in nodes:
+        node.check_output("systemctl stop nvidia-fabricmanager")
+    restart = role(**wanted)
+    for node in nodes:
+        # as it was: nothing but the stand-in knows of its restart
+        node.check_output("systemctl start nvidia-fabricmanager")
+        assert version(node, "nvidia-driver-cuda") == f"{INSTALLED}-1 hold"
+    assert counts(restart, "changed") == [0, 0], restart.output
+    assert "the fabric manager would be started and the host would be rebooted below it" in restart.text
+    assert [boots(node) for node in nodes] == before
 
 
 def test_a_foreign_key_is_refused_before_anything_is_written(nodes: list[Host]) -> None:
@@ -97,6 +129,7 @@ def test_a_foreign_key_is_refused_before_anything_is_written(nodes: list[Host]) 
 
 def test_without_leave_to_reboot_a_new_branch_waits_and_says_so(nodes: list[Host]) -> None:
     wanted = {"cuda_driver_branch": "590", "cuda_driver_version": "", "cuda_reboot": "never"}
+    before = [boots(node) for node in nodes]
     predicted = role("--check", **wanted)
     assert predicted.code == 0, predicted.output
     assert f"The host has NVIDIA driver {INSTALLED}; NVIDIA driver 590 will be installed" in predicted.text
@@ -106,18 +139,19 @@ def test_without_leave_to_reboot_a_new_branch_waits_and_says_so(nodes: list[Host
     assert waiting.code == 0, waiting.output
     assert f"The installed driver is {NEXT}, and another one is still loaded." in waiting.text
     assert "reboot it when it suits, then run this again" in waiting.text
+    assert [boots(node) for node in nodes] == before
     for node in nodes:
-        assert boots(node) == 2
         assert version(node, "nvidia-driver-cuda") == f"{NEXT}-1 hold"
         assert version(node, "nvidia-fabricmanager") == f"{NEXT}-1 hold"
         assert driver(node) == ""
 
 
 def test_the_next_run_with_leave_makes_it_good(nodes: list[Host]) -> None:
+    before = [boots(node) for node in nodes]
     done = role(cuda_driver_branch="590", cuda_driver_version="")
     assert done.code == 0, done.output
+    assert [boots(node) for node in nodes] == [number + 1 for number in before]
     for node in nodes:
-        assert boots(node) == 3
         assert driver(node) == NEXT
         assert node.service("nvidia-fabricmanager").is_running
         assert "<state>Completed</state>" in node.check_output("nvidia-smi -q -x")

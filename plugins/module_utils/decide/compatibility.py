@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine_versions
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine_versions, generations
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.releases import (
     CUDA,
     RELEASES,
@@ -64,8 +64,13 @@ def fabric_manager_problems(gpu_facts: Facts, installed: str | None, driver_bran
     A driver that is about to be installed brings its own, and a host without NVSwitch needs none.
     """
     loaded = gpu_facts.get("driver_version")
-    switches = (gpu_facts.get("nvswitch") or {}).get("count")
-    if not switches or not installed or not loaded or driver_branch or numbers(installed) == numbers(loaded):
+    if (
+        not generations.has_switches(gpu_facts)
+        or not installed
+        or not loaded
+        or driver_branch
+        or numbers(installed) == numbers(loaded)
+    ):
         return []
     return [
         f"The host has NVSwitch, nvidia-fabricmanager is {installed} and the driver {loaded}: the fabric manager does "

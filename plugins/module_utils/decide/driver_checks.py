@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import driver_sources
@@ -14,6 +14,11 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.releases impo
 Facts = Mapping[str, Any]
 # The compute-only packages of 580 with their libraries and a module built by DKMS. An estimate: not measured.
 DRIVER_DISK_MIB = 4096
+# NVIDIA/nccl#1488: without it NVLink SHARP fails in every process that begins after the fabric manager was restarted.
+_RESET = (
+    "The fabric manager was started anew since the GPUs joined its fabric, and they keep what the one before told them "
+    "until they are reset."
+)
 # States of gpu_info in which the driver is not, or not rightly, loaded.
 _NOT_LOADED = ("no_driver", "no_tool", "driver_failed", "driver_mismatch")
 
@@ -92,12 +97,15 @@ def secure_boot_problems(prefix: str, maker: str, host: Facts) -> list[str]:
     ]
 
 
-def reboot(managed: bool, wish: str, cuda: Facts, gpu: Facts) -> dict[str, Any]:
+def reboot(managed: bool, reset: bool, wish: str, cuda: Facts, gpu: Facts) -> dict[str, Any]:
     """Whether a reboot is needed (``needed``), why (``why``, a sentence), and whether it is done (``allowed``).
 
-    ``wish`` is auto, never or always; always also reboots after a change that needs none.
+    ``wish`` is auto, never or always; always also reboots after a change that needs none. ``reset`` is whether the GPUs
+    have to be reset.
     """
     why = _why_reboot(cuda, gpu) if managed else None
+    if why is None and reset:
+        why = _RESET
     if why is None and managed and wish == "always" and changed_since_start(cuda):
         why = "The driver's packages were changed, and cuda_reboot is 'always'."
     return {"needed": why is not None, "why": why, "allowed": wish != "never"}
@@ -107,6 +115,32 @@ def changed_since_start(host: Facts) -> bool:
     """Whether the driver's packages were installed or changed since the system was started."""
     changed, started = host.get("driver_installed_at"), host.get("started_at")
     return changed is not None and started is not None and changed >= started
+
+
+def serving_problems(serving: Sequence[str], changes: Sequence[str]) -> list[str]:
+    """Say that a host serves, and what would be done below its engines; nothing where it is out of service."""
+    if not serving or not changes:
+        return []
+    units = ", ".join(f"vllm@{name}" for name in serving)
+    one = len(serving) == 1
+    them = "the instance" if one else "the instances"
+    return [
+        f"{units} {'runs' if one else 'run'} on this host, and {' and '.join(changes)} below "
+        f"{'it' if one else 'them'}. Nothing was changed. Run playbooks/drivers.yml, which takes one host after the "
+        f"other out of service for it, or drain and stop {them} first (docs/operations.md)."
+    ]
+
+
+def module_problems(modules: Mapping[str, str], kernel: str) -> list[str]:
+    """Say which kernel modules are missing that the subnet manager of NVLink needs."""
+    missing = [name for name, state in modules.items() if state == "missing"]
+    if not missing:
+        return []
+    return [
+        f"The kernel {kernel} has no module {', '.join(missing)}, by which the NVLink subnet manager of this board "
+        "reaches the switches. Install the distribution's package with the further modules of this kernel, or another "
+        "kernel, or write cuda_fabric_manager: ignore and run the fabric manager yourself."
+    ]
 
 
 def _why_reboot(cuda: Facts, gpu: Facts) -> str | None:

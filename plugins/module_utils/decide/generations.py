@@ -7,8 +7,10 @@ Device IDs: pci.ids, and the table "Compatible GPUs" in the README of NVIDIA/ope
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 # The first Turing is 1E02; Volta ends with 1DF6.
 _TURING = 0x1E00
@@ -17,6 +19,7 @@ _BLACKWELL = 0x2900
 _GRACE_HOPPER = ("2342", "2348")
 # Boards of eight GPUs whose NVSwitches are reached over the network adapters: B200, B300.
 _HGX_BLACKWELL = ("2901", "2909", "3182")
+_HGX_BLACKWELL_NAMES = re.compile(r"^(?:NVIDIA )?B[23]00\b")
 # Racks whose NVSwitches are machines of their own: GB200, GB300.
 _NVL72 = ("2941", "31c2")
 # 580 is the last branch for Maxwell, Pascal and Volta; 620 the first without proprietary modules (NVIDIA Driver
@@ -81,3 +84,20 @@ def is_hgx_blackwell(device_id: str | None) -> bool:
 def is_nvl72(device_id: str | None) -> bool:
     """Whether a GPU belongs to a rack-wide NVLink domain."""
     return (device_id or "").lower() in _NVL72
+
+
+def on_hgx_blackwell(gpu_facts: Mapping[str, Any]) -> bool:
+    """Whether the GPUs are on such a board, by what gpu_info says; by their names where the PCI bus was not read."""
+    pci = [gpu.get("device_id") for gpu in gpu_facts.get("pci_gpus") or () if gpu.get("vendor") == "nvidia"]
+    if any(pci):
+        return any(is_hgx_blackwell(device) for device in pci)
+    names = [str(device.get("name") or "") for device in gpu_facts.get("devices") or ()]
+    return any(_HGX_BLACKWELL_NAMES.match(name) for name in names)
+
+
+def has_switches(gpu_facts: Mapping[str, Any]) -> bool:
+    """Whether a fabric manager has to run on this host."""
+    if (gpu_facts.get("nvswitch") or {}).get("count"):
+        return True
+    # The switches of the fifth NVLink are not on the PCI bus; a virtual machine is given GPUs without them.
+    return on_hgx_blackwell(gpu_facts) and not (gpu_facts.get("cpu") or {}).get("hypervisor")

@@ -12,7 +12,7 @@ Wanted = Callable[[str, str], bool]
 
 # NVIDIA's: packages of the driver, of what goes with it, and of CUDA; kernel headers, which its module is built with.
 _OURS = re.compile(
-    r"nvidia|^cuda-|^libcuda|^libnv|^nvlsm$|^datacenter-gpu-manager|^(?:linux-headers|kernel-devel)",
+    r"nvidia|^cuda-|^libcuda|^libnv|^nvlsm$|^infiniband-diags$|^datacenter-gpu-manager|^(?:linux-headers|linux-modules-extra|kernel-devel)",
 )
 DPKG_FORMAT = "${Package}\\t${Version}\\t${db:Status-Want}\\t${db:Status-Status}\\t${db-fsys:Last-Modified}\\n"
 RPM_FORMAT = "%{NAME}\\t%{EPOCHNUM}:%{VERSION}-%{RELEASE}\\t%{INSTALLTIME}\\n"

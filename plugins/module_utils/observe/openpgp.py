@@ -36,6 +36,16 @@ def fingerprints(text: str) -> list[str]:
     return found
 
 
+def fingerprints_of(data: bytes) -> list[str]:
+    """The same of a key file as apt reads one, armored or binary. Raises ParseError."""
+    if b"-----BEGIN PGP" in data:
+        return fingerprints(data.decode(errors="replace"))
+    found = [_fingerprint(body) for tag, body in _binary(data) if tag == _PUBLIC_KEY]
+    if not found:
+        raise ParseError("There is no OpenPGP key in the file.")
+    return found
+
+
 def _packets(block: str) -> Iterator[tuple[int, bytes]]:
     lines = [line.strip() for line in block.splitlines()]
     try:
@@ -43,6 +53,10 @@ def _packets(block: str) -> Iterator[tuple[int, bytes]]:
         data = base64.b64decode("".join(line for line in lines if line and not line.startswith("=")), validate=True)
     except binascii.Error as error:
         raise ParseError(f"The OpenPGP key is damaged: {error}.") from error
+    yield from _binary(data)
+
+
+def _binary(data: bytes) -> Iterator[tuple[int, bytes]]:
     place = 0
     while place < len(data):
         tag, start, length = _header(data, place)

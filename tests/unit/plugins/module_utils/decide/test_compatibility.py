@@ -25,6 +25,9 @@ def said(gpu_facts: dict[str, Any], version: str = "0.33.0", **more: Any) -> lis
     return compatibility.problems(gpu_facts, more.pop("host", HOST), version, **more)
 
 
+HGX_B200 = [{"vendor": "nvidia", "device_id": "2901"}] * 8
+
+
 @pytest.mark.parametrize(
     ("gpu_facts", "more"),
     [
@@ -45,6 +48,10 @@ def said(gpu_facts: dict[str, Any], version: str = "0.33.0", **more: Any) -> lis
         (facts(nvswitch={"count": 4}), {"host": {**HOST, "fabric_manager": "580.105.08"}}),
         (facts(nvswitch={"count": 0}), {"host": {**HOST, "fabric_manager": "550.1"}}),
         (facts(nvswitch={"count": 4}), {"host": {**HOST, "fabric_manager": "550.1"}, "driver_branch": 580}),
+        (
+            facts(pci_gpus=HGX_B200, nvswitch={"count": 0}, cpu={"hypervisor": "KVM"}),
+            {"host": {**HOST, "fabric_manager": "550.1"}},
+        ),
         (facts(gpu(0), gpu(1), shm_total_mib=640), {"instances": [{"name": "a", "devices": [0, 1]}]}),
         (facts(shm_total_mib=64), {"instances": [{"name": "a", "devices": [0]}]}),
     ],
@@ -110,6 +117,11 @@ def test_what_runs(gpu_facts: dict[str, Any], more: dict[str, Any]) -> None:
             facts(nvswitch={"count": 4}),
             {"host": {**HOST, "fabric_manager": "580.95.05"}},
             ["nvidia-fabricmanager is 580.95.05 and the driver 580.105.08", "error 802", "cuda_fabric_manager: manage"],
+        ),
+        # its switches are not on the PCI bus
+        *(
+            (facts(**more), {"host": {**HOST, "fabric_manager": "580.95.05"}}, ["nvidia-fabricmanager is 580.95.05"])
+            for more in ({"pci_gpus": HGX_B200}, {"devices": [gpu(0) | {"name": "NVIDIA B200"}], "pci_gpus": []})
         ),
     ],
 )

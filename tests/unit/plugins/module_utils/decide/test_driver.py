@@ -221,3 +221,130 @@ def test_every_distribution_is_in_the_table_of_the_docs() -> None:
     for distribution in driver_sources.DISTRIBUTIONS.values():
         assert f"| {distribution.name} |" in text
         assert len(distribution.fingerprint) == 40
+
+
+def test_what_an_engine_does_not_survive_is_refused_below_one() -> None:
+    serves: dict[str, Any] = {"serving": ["a", "b"]}
+    found = plan(host("580.95.05", **serves), gpus(loaded="580.95.05"), driver_version="580.105.08")
+    assert found["problems"] == []
+    (sentence,) = found["disturbed"]
+    assert "vllm@a, vllm@b run on this host, and the NVIDIA driver would be changed from 580.95.05" in sentence
+    assert "playbooks/drivers.yml" in sentence
+    for quiet in (
+        plan(host("580.95.05", serving=[]), gpus(loaded="580.95.05"), driver_version="580.105.08"),
+        plan(host("580.95.05", **serves), gpus(loaded="580.95.05")),
+        plan(host("580.95.05", **serves), gpus(loaded="580.95.05"), hold=False),
+        plan(host("580.95.05", **serves), gpus(loaded="580.95.05"), dcgm=True, toolkit="13.0"),
+        plan(host("580.95.05", **serves), gpus(loaded="580.95.05"), driver="keep", driver_version="580.105.08"),
+        # a person reboots it
+        plan(host("580.105.08", 2000, **serves), gpus(loaded="580.95.05"), reboot="never"),
+    ):
+        assert quiet["disturbed"] == []
+
+
+@pytest.mark.parametrize(
+    ("cuda", "gpu", "wishes", "words"),
+    [
+        (host(), gpus(), {}, "the NVIDIA driver would be installed (580)"),
+        (host("580.105.08", 2000), gpus(loaded="580.95.05"), {}, "the host would be rebooted"),
+        (
+            with_fabric("580.95.05"),
+            gpus(loaded="580.105.08", switches=4),
+            {"driver": "keep", "fabric_manager": "manage"},
+            "nvidia-fabricmanager=580.105.08-*",
+        ),
+        (
+            with_fabric("580.105.08", fabric={"runs": False, "ran": False}),
+            gpus(loaded="580.105.08", switches=4),
+            {},
+            "the fabric manager would be started",
+        ),
+        (
+            host("580.95.05", imex_nodes=["10.0.0.1"])
+            | {"packages": host("580.95.05")["packages"] | {"nvidia-imex": {"version": "580.95.05-1", "held": True}}},
+            gpus(GB200, loaded="580.95.05"),
+            {"imex_nodes": ["10.0.0.1", "10.0.0.2"]},
+            "IMEX would be restarted",
+        ),
+    ],
+)
+def test_every_change_below_an_engine_is_said(
+    cuda: dict[str, Any], gpu: dict[str, Any], wishes: dict[str, Any], words: str
+) -> None:
+    assert words in " and ".join(plan(cuda, gpu, **wishes)["changes"])
+
+
+RAN = {"runs": True, "ran": True, "reset_due": False}
+
+
+@pytest.mark.parametrize(
+    ("cuda", "resets", "reboots"),
+    [
+        (with_fabric("580.95.05", fabric={"runs": False, "ran": False, "reset_due": False}), False, False),
+        (with_fabric("580.95.05", fabric=RAN), True, True),
+        (with_fabric("580.105.08", fabric=RAN), False, False),
+        (with_fabric("580.105.08", fabric={**RAN, "runs": False}), True, True),
+        # an earlier run was not allowed to
+        (with_fabric("580.105.08", fabric={**RAN, "reset_due": True}), False, True),
+    ],
+)
+def test_a_fabric_manager_that_is_started_anew_needs_the_gpus_reset(
+    cuda: dict[str, Any], resets: bool, reboots: bool
+) -> None:
+    gpu = gpus(loaded="580.105.08", switches=4)
+    for wishes in ({}, {"driver": "keep", "fabric_manager": "manage"}):
+        found = plan(cuda, gpu, **wishes)
+        assert (found["resets"], found["reboot"]["needed"]) == (resets, reboots)
+        assert not reboots or "until they are reset" in found["reboot"]["why"]
+    checked = plan(cuda, gpu, driver="keep", fabric_manager="check")
+    assert (checked["resets"], checked["reboot"]["needed"]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("distribution", "wishes", "expected"),
+    [
+        (DEBIAN, {}, "nvidia-driver-cuda=580.*"),
+        (DEBIAN, {"driver_version": "580.105.08"}, "nvidia-driver-cuda=580.105.08-*"),
+        (UBUNTU, {"driver_version": "580.105.08"}, "nvidia-open=580.105.08-*"),
+        (ROCKY, {}, "nvidia-driver-cuda"),
+        (ROCKY, {"driver_version": "580.105.08"}, "nvidia-driver-cuda-580.105.08"),
+        (UBUNTU, {"driver": "distribution"}, "nvidia-utils-580-server"),
+    ],
+)
+def test_packages_carry_the_version_that_is_wanted(
+    distribution: dict[str, Any], wishes: dict[str, Any], expected: str
+) -> None:
+    found = plan(host(distribution=distribution), gpus(), **wishes)
+    assert expected in found["driver_specs"]
+    assert not [spec for spec in found["driver_specs"] if spec.startswith(("linux-", "kernel-")) and "580" in spec]
+
+
+def test_a_version_converges_with_dnf() -> None:
+    names = ("nvidia-driver-cuda", "kmod-nvidia-open-dkms", "nvidia-persistenced")
+    packages = {name: {"version": "3:580.105.08-1.el9", "held": None, "installed_at": 1} for name in names}
+    cuda = host(distribution=ROCKY, packages=packages, installed_driver="580.105.08")
+    assert plan(cuda, gpus(loaded="580.105.08"), driver_version="580.105.08")["driver_specs"] == []
+    assert plan(cuda, gpus(loaded="580.105.08"), driver_version="580.95.05")["driver_specs"]
+
+
+MODULES = {"ib_umad": "loaded", "mlx5_ib": "available"}
+
+
+def test_the_fifth_nvlink_has_its_subnet_manager_with_its_modules() -> None:
+    cuda = with_fabric("580.105.08", nvlink_modules=MODULES)
+    cuda["packages"]["nvlsm"] = {"version": "2025.03.1-1", "held": False, "installed_at": 1}
+    found = plan(cuda, gpus(B200, loaded="580.105.08"))
+    assert (found["nvlink_modules"], found["load_modules"]) == (["ib_umad", "mlx5_ib"], ["mlx5_ib"])
+    assert found["matched_packages"] == ["infiniband-diags"]
+    assert "nvlsm" in found["hold"]
+    # it has to go with the driver
+    assert "nvlsm" in plan(cuda, gpus(B200, loaded="580.105.08"), driver_version="580.95.05")["driver_specs"]
+    assert plan(cuda, gpus(loaded="580.105.08", switches=4))["nvlink_modules"] == []
+
+
+def test_a_kernel_without_these_modules() -> None:
+    missing = {**MODULES, "mlx5_ib": "missing"}
+    (sentence,) = plan(host(nvlink_modules=missing), gpus(B200))["problems"]
+    assert "has no module mlx5_ib" in sentence
+    ubuntu = plan(host(distribution=UBUNTU, kernel="6.8.0-60-generic", nvlink_modules=missing), gpus(B200))
+    assert (ubuntu["problems"], ubuntu["matched_packages"][-1]) == ([], "linux-modules-extra-6.8.0-60-generic")
