@@ -11,7 +11,7 @@ LAB_ARGS ?=
 NODE_ARGS ?= up
 # Left out of `make test`: each takes many minutes.
 LONG := bundle doctor engine gateway hosts monitoring
-SCENARIOS ?= $(filter-out $(LONG) rollout,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
+SCENARIOS ?= $(filter-out $(LONG) rollout drivers,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 VENV := .venv/bin
 # Only the tools of .venv, and the collection of this checkout, whatever the caller has installed.
 export PATH := $(CURDIR)/$(VENV):$(PATH)
@@ -63,8 +63,9 @@ molecule: venv ## Scenarios on nodes made here (SCENARIOS="one two" for some; ne
 long: venv ## The scenarios that `make molecule` leaves out, but for roll-outs
 	@$(MAKE) molecule SCENARIOS='$(LONG)'
 
-fleet: venv ## Roll-outs over three nodes under load (an hour or more; needs root)
+fleet: venv ## Roll-outs and changes of drivers over three nodes under load (an hour or more; needs root)
 	molecule test --scenario-name rollout
+	molecule test --scenario-name drivers
 
 test: lint docs-lint unit browser parser prometheus molecule ## All of the above
 
