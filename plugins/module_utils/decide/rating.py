@@ -10,17 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import speed
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.serving import Limits
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.step import Step
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.workload import DEFAULT, Workload
-
-# How much steps with and without prompts differ in length: standard deviation over mean. A guess: the one public
-# measurement of stages (gpt-oss-120b on 2 H100, 1000 requests that come at once) shows no more than that two wait less.
-STEP_VARIATION = 0.4
 
 
 @dataclass(frozen=True)
@@ -62,26 +57,11 @@ class Runner:
     def rate(self, workload: Workload, held: int | None = None) -> Rate:
         """Rate it with ``held`` requests on each rank at most, as many as ``limits`` let run without it."""
         most = self.limits.max_num_seqs if held is None else max(1, min(held, self.limits.max_num_seqs))
-        found = speed.served(self.step, workload, replace(self.limits, max_num_seqs=most), self.measured)
-        stages = self.step.sizes.pipeline_parallel_size
-        return Rate(workload, found if workload.concurrency == 1 else _waiting(found, stages))
+        return Rate(workload, speed.served(self.step, workload, replace(self.limits, max_num_seqs=most), self.measured))
 
     def alone(self, workload: Workload) -> Rate:
         """Rate it with a single request."""
         return self.rate(replace(workload, concurrency=1))
-
-
-def _waiting(found: speed.Served, stages: int) -> speed.Served:
-    """Every stage waits for the slowest of the batches under way: the mean of the largest of so many normal numbers."""
-    if stages == 1:
-        return found
-    # Blom's approximation
-    largest = NormalDist().inv_cdf((stages - 0.375) / (stages + 0.25))
-    longer = 1 + STEP_VARIATION * largest
-    faster = ("tokens_per_second", "output_tokens_per_second", "requests_per_second", "low", "high")
-    slower = ("ttft_ms", "ttft_p95_ms", "tpot_ms", "tpot_p95_ms")
-    changed = {name: getattr(found, name) / longer for name in faster}
-    return replace(found, **changed, **{name: getattr(found, name) * longer for name in slower})
 
 
 def of(model: Mapping[str, Any], prompt_tokens: int | None = None, answer_tokens: int | None = None) -> Workload:

@@ -108,6 +108,17 @@ def test_the_api_server_is_a_bound_of_its_own() -> None:
     assert free.requests_per_second > 50
 
 
+def test_stages_wait_for_the_slowest_batch() -> None:
+    assert serving.waiting(1) == 1
+    # the larger of two normal numbers is 0.56 deviations above their mean (Blom: 0.59), of eight 1.42
+    assert serving.waiting(2) == pytest.approx(1 + 0.59 * serving.STEP_VARIATION, rel=0.01)
+    assert serving.waiting(8) == pytest.approx(1 + 1.42 * serving.STEP_VARIATION, rel=0.01)
+    limits = Limits(256, 8192, 10**6)
+    alone = replace(CHAT, concurrency=1)
+    one, two = (served(LLAMA_8B, Sizes(1, stages), H100, alone, limits) for stages in (1, 2))
+    assert two.tpot_ms == pytest.approx(one.tpot_ms, rel=0.02)
+
+
 def test_async_scheduling_hides_the_scheduler() -> None:
     limits = Limits(256, 8192, 10**6)
     waits = served(LLAMA_8B, Sizes(), H100, CHAT, limits, async_scheduling=False)
