@@ -79,7 +79,8 @@ def run(step: Step, workload: Workload, limits: Limits) -> Run:
     asked = workload.concurrency or workload.requests
     most = most_sequences(workload, limits)
     sequences = most if asked is None else min(most, max(1.0, asked / ranks))
-    longer = waiting(stages) if sequences > 1 else 1.0
+    # a single sequence waits for none; with one more than there are stages every stage is busy
+    longer = 1 + (waiting(stages) - 1) * min(1.0, (sequences - 1) / stages)
     state = _state(step, workload, limits, sequences / stages, longer)
     per_rank = state.sequences * stages / (max(1, workload.answer_tokens) * state.step_ms) * 1000
     rate = per_rank * ranks
