@@ -52,12 +52,13 @@ class Run:
 
 @dataclass(frozen=True)
 class _State:
-    """Steps of one rank that runs ``sequences`` and takes prompts as fast as answers end.
+    """Steps of one rank that runs ``batches`` of ``sequences`` each and takes prompts as fast as answers end.
 
     ``step_ms`` is the mean step, ``prompt_ms`` what the prompt of a request adds, ``alone_ms`` a step without prompts.
     """
 
     sequences: float
+    batches: float
     step_ms: float
     prompt_ms: float
     alone_ms: float
@@ -79,16 +80,17 @@ def run(step: Step, workload: Workload, limits: Limits) -> Run:
     asked = workload.concurrency or workload.requests
     most = most_sequences(workload, limits)
     sequences = most if asked is None else min(most, max(1.0, asked / ranks))
-    # a single sequence waits for none; with one more than there are stages every stage is busy
-    longer = 1 + (waiting(stages) - 1) * min(1.0, (sequences - 1) / stages)
-    state = _state(step, workload, limits, sequences / stages, longer)
-    per_rank = state.sequences * stages / (max(1, workload.answer_tokens) * state.step_ms) * 1000
+    # as many batches are on their way as there are stages, or sequences; a single one waits for none
+    batches = min(float(stages), sequences)
+    longer = 1 + (waiting(stages) - 1) * (batches - 1) / max(1, stages - 1)
+    state = _state(step, workload, limits, sequences / batches, batches, longer)
+    per_rank = sequences / (max(1, workload.answer_tokens) * state.step_ms) * 1000
     rate = per_rank * ranks
     if limits.frontend_ms:
         rate = min(rate, 1000 / limits.frontend_ms)
     if workload.requests:
         rate = workload.requests / _duration_s(step, workload, limits, state, longer)
-    busy = min(MOST_BUSY, per_rank * state.prompt_ms / 1000 / stages)
+    busy = min(MOST_BUSY, per_rank * state.prompt_ms / 1000 / batches)
     # it waits for the step under way, then for prompts before it
     wait = state.step_ms / 2 + state.prompt_ms * busy / (2 * (1 - busy)) if sequences > 1 else 0.0
     own = state.prompt_ms + state.alone_ms + limits.frontend_ms
@@ -115,7 +117,7 @@ def waiting(stages: int) -> float:
     return 1 + STEP_VARIATION * NormalDist().inv_cdf((stages - 0.375) / (stages + 0.25))
 
 
-def _state(step: Step, workload: Workload, limits: Limits, sequences: float, longer: float) -> _State:
+def _state(step: Step, workload: Workload, limits: Limits, sequences: float, batches: float, longer: float) -> _State:
     kv_read = step.kv_read(workload.held_tokens)
     alone = step.ms(sequences, kv_read)
     each = sequences * workload.prompt_tokens / max(1, workload.answer_tokens)
@@ -124,19 +126,18 @@ def _state(step: Step, workload: Workload, limits: Limits, sequences: float, lon
     mixed = step.ms(sequences, kv_read, chunk, step.attention(workload.prompt_tokens / 2))
     added = (mixed - alone) / chunk
     prompt_ms = added * workload.prompt_tokens
-    return _State(sequences, (alone + added * each) * longer, prompt_ms * longer, alone * longer)
+    return _State(sequences, batches, (alone + added * each) * longer, prompt_ms * longer, alone * longer)
 
 
 def _duration_s(step: Step, workload: Workload, limits: Limits, state: _State, longer: float) -> float:
     """Seconds until the last of the requests is answered: with a full batch, then with what is left of it."""
-    ranks, stages = step.sizes.data_parallel_size, step.sizes.pipeline_parallel_size
     assert workload.requests
-    requests = workload.requests / ranks
-    running = state.sequences * stages
+    requests = workload.requests / step.sizes.data_parallel_size
+    running = state.sequences * state.batches
     answer = max(1, workload.answer_tokens)
     # while others wait, whoever ends is replaced; the prompts of all are read meanwhile
     steps = max(0.0, requests - running) * answer / running
-    total = steps * state.alone_ms + requests * state.prompt_ms / stages
+    total = steps * state.alone_ms + requests * state.prompt_ms / state.batches
     kv_read = step.kv_read(workload.held_tokens)
     room = max(1.0, limits.max_num_batched_tokens - state.sequences)
     # the first ones begin one after the other, as their prompts are read

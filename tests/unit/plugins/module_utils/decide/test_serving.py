@@ -174,7 +174,8 @@ def test_more_cache_or_a_longer_queue_is_never_slower(
     workload = Workload(prompt, answer, concurrency)
     less = served(model, sizes, gpu, workload, Limits(256, 8192, cache))
     more = served(model, sizes, gpu, workload, Limits(256, 8192, 2 * cache))
-    assert more.tokens_per_second >= less.tokens_per_second * 0.999
+    # messages above 8 MiB go to NCCL, which takes a little longer for the same bytes than vLLM's own kernel
+    assert more.tokens_per_second >= less.tokens_per_second * 0.995
     assert less.ttft_ms > 0
     assert less.tpot_ms > 0
     assert 1 <= less.concurrency <= 256 * sizes.data_parallel_size
