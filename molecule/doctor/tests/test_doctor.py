@@ -34,8 +34,17 @@ class Fault:
     # on the node, before it is started; {folder} is a copy of the model for this fault
     prepare: str = ""
     start: bool = True
+    # what a release prints that cannot be made to die so on this node; its engine says it and ends
+    said: str = ""
 
 
+def printed(text: str) -> str:
+    """A drop-in whose program says what an engine said, and ends with 1."""
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'ExecStart=\nExecStart=/usr/bin/python3 -c "import sys; print(sys.argv[1]); sys.exit(1)" "{quoted}"\n'
+
+
+CORE = "(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1123] "
 FAULTS = {
     # engines that vLLM itself ends
     "option": Fault(
@@ -85,7 +94,7 @@ FAULTS = {
     "closed": Fault(
         "not_writable",
         "Permission denied",
-        "Let the user vllm read the model",
+        "let vllm read the file",
         {"model": "{folder}"},
         prepare="chmod 0600 {folder}/config.json",
     ),
@@ -142,6 +151,86 @@ FAULTS = {
         "Run deploy.yml again, which writes it",
         prepare="rm /etc/vllm/{name}.yaml && cp /var/lib/vllm/receipts/chat.json /var/lib/vllm/receipts/{name}.json",
     ),
+    # kinds that this node can be brought to
+    "noexec": Fault(
+        "release_not_executable",
+        "Permission denied",
+        "findmnt -T /opt/vllm",
+        drop_in="NoExecPaths=/opt/vllm\n",
+    ),
+    "waits": Fault(
+        "start_timed_out",
+        "start-pre operation timed out",
+        "See what it waits for",
+        drop_in="TimeoutStartSec=2\nExecStartPre=/bin/sleep 60\n",
+    ),
+    "nobody": Fault(
+        "unit_not_set_up", "status=217/USER", "the user of the service does not exist", drop_in="User=gone\n"
+    ),
+    "name": Fault("dns_failed", "Name or service not known", "getent hosts", {"host": "nowhere.invalid"}),
+    # kinds that it cannot: what is printed is played back through a unit and its journal
+    "ninja": Fault(
+        "ninja_missing",
+        "'ninja'",
+        "release's bin",
+        said=f"{CORE}FileNotFoundError: [Errno 2] No such file or directory: 'ninja'",
+    ),
+    "ptxas": Fault(
+        "tool_not_executable",
+        "bin/ptxas",
+        "chmod a+x",
+        said=f"{CORE}PermissionError: [Errno 13] Permission denied: '/opt/vllm/x/triton/backends/nvidia/bin/ptxas'",
+    ),
+    "headers": Fault(
+        "cuda_headers_missing",
+        "cuda_runtime.h",
+        "CUDA_HOME",
+        said="/opt/x/sampling.cuh:20:10: fatal error: cuda_runtime.h: No such file or directory",
+    ),
+    "newer": Fault(
+        "no_kernel_for_gpu",
+        "no kernel image",
+        "newer engine_version",
+        said=f"{CORE}RuntimeError: CUDA error: no kernel image is available for execution on the device",
+    ),
+    "pidfd": Fault(
+        "call_forbidden",
+        "pidfd_getfd",
+        "allows pidfd_getfd",
+        said=f"{CORE}RuntimeError: pidfd_getfd(pidfd=185, fd=163) failed with errno 1: Operation not permitted.",
+    ),
+    "imex": Fault(
+        "imex_missing",
+        "MNNVL",
+        "nvidia-imex",
+        said="gpu01:37:37 [1] mnnvl.cc:67 NCCL WARN MNNVL (cliqueSize 8) is available but not working on this system.",
+    ),
+    "memlock": Fault(
+        "memlock_too_low",
+        "ibv_reg_mr",
+        "LimitMEMLOCK",
+        said="gpu01:7:7 [3] misc/ibvwrap.cc:160 NCCL WARN Call to ibv_reg_mr failed with error Cannot allocate memory",
+    ),
+    "loopback": Fault(
+        "gloo_on_loopback",
+        "127.0.1.1",
+        "Set network_interface",
+        said=f"{CORE}RuntimeError: Gloo connectFullMesh failed with Connection refused, remote=[127.0.1.1]:413",
+    ),
+    "rankport": Fault(
+        "rank_port_in_use",
+        "EADDRINUSE",
+        "Start the instance again",
+        said=f"{CORE}torch.distributed.DistNetworkError: The server socket has failed to listen on any local network "
+        "address. port: 32847, useIpv6: false, code: -98, name: EADDRINUSE, message: address already in use",
+    ),
+    "mig": Fault(
+        "gpu_named_by_uuid",
+        "MIG-00",
+        "Name GPUs by number",
+        said="(APIServer pid=801) ValueError: invalid literal for int() with base 10: 'MIG-00000000-0000'",
+    ),
+    "bent": Fault("unknown_fault", "quux.FrobError", "journalctl -u vllm@bent", said=f"{CORE}quux.FrobError: bent"),
     "pipeline": Fault(
         "engine_died_serving",
         "EngineCore encountered a fatal error",
@@ -191,7 +280,8 @@ def broken(host: Host) -> Iterator[dict[str, Any]]:
             key: folder if value == "{folder}" else value
             for key, value in {"port": 8101 + place, **fault.settings}.items()
         }
-        make_instance(host, name, settings, fault.environment, fault.drop_in)
+        drop_in = printed(fault.said) if fault.said else fault.drop_in
+        make_instance(host, name, settings, fault.environment, drop_in)
         if "{folder}" in f"{fault.settings}{fault.prepare}":
             host.check_output("cp -r %s %s", MODEL, folder)
         if fault.prepare:

@@ -6,14 +6,15 @@ The doctor and a failing warm-up read this one judgement.
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import journal, loglines, rootline, signature
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.rootline import Root
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signature import FAIL, Match
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import TABLE
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import BY_ID, TABLE
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.verdict import Verdict, of_check, of_match
 
 # Ends without a cause of their own: an exception before them is what matters.
@@ -25,6 +26,7 @@ ENDS = frozenset(one.id for one in TABLE if one.generic) - {
     "engine_died_serving",
 }
 UNKNOWN = "unknown_fault"
+RANK_PORT = BY_ID["rank_port_in_use"]
 # Ansible shows it indented by four, with lines of its own around it.
 WIDTH, MOST_LINES, LINES_SHOWN, LINES_OF_ONE = 112, 20, 3, 3
 
@@ -48,6 +50,13 @@ class Told:
         return self.root is not None
 
 
+def of_ranks(match: Match, root: Root | None) -> Match:
+    """A port that a worker or the engine core found taken is one at which ranks meet: the API server has its own."""
+    if match.signature.id == "port_in_use" and root and root.process in (loglines.CORE, loglines.WORKER):
+        return replace(match, signature=RANK_PORT)
+    return match
+
+
 def read(lines: Sequence[str]) -> Told:
     """Read the journal of a start."""
     taken = loglines.lines(lines)
@@ -57,7 +66,7 @@ def read(lines: Sequence[str]) -> Told:
     others = tuple(match for match in told if match.signature.severity != FAIL)
     if failure and root and not root.from_outside and _only_follows(failure, root):
         failure = None
-    return Told(failure, root, others)
+    return Told(of_ranks(failure, root) if failure else None, root, others)
 
 
 def _only_follows(failure: Match, root: Root) -> bool:
@@ -78,6 +87,9 @@ def verdicts(lines: Sequence[str], name: str, known: Mapping[str, str]) -> list[
 
 
 def _failure(match: Match, root: Root | None, name: str, known: Mapping[str, str]) -> Verdict:
+    if match.signature.id == "dns_failed":
+        host = known.get("host") or ""
+        known = {**known, "name": host if re.search(r"[A-Za-z]", host) and ":" not in host else "a name"}
     also = [] if root is None or root.from_outside else [root.said, *root.context]
     late = match.number > root.number if root else False
     verdict = of_match(match, name, also if match.signature.generic or late else (), known)

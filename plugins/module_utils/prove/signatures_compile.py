@@ -342,7 +342,8 @@ SIGNATURES = (
             r"(?P<path>/\S*(?:cache|triton|torchinductor|flashinfer)\S*\.(?:so|cubin)\S*): (?:file too short|invalid "
             r"ELF "
             r"header|cannot read file data|undefined symbol)",
-            r"(?:JSONDecodeError|UnpicklingError|EOFError|BadZipFile|FileNotFoundError|OSError).*"
+            r"(?:JSONDecodeError|UnpicklingError|EOFError|BadZipFile|FileNotFoundError|OSError)(?!: \[Errno "
+            r"(?:13|28|30)\]).*"
             r"(?P<path>/[^\s']*(?:torch_compile_cache|torch_aot_compile|torchinductor|\.triton|triton/cache"
             r"|inductor_cache)[^\s']*)",
             r"(?:Failed to load|Error loading|corrupt\w*|invalid).{0,60}(?:compil\w+ (?:cache|artifact)|cubin"

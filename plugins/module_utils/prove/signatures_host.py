@@ -144,7 +144,6 @@ SIGNATURES = (
             "Remove models and releases that no instance uses: deploy.yml does at its end.",
             "Move model_hub_cache or engine_root to a larger disk.",
         ),
-        explains=("compile_cache_damaged",),
         sources=("errno 28",),
         sample="OSError: [Errno 28] No space left on device: '/var/cache/vllm/chat/vllm/torch_compile_cache'",
     ),
@@ -165,7 +164,6 @@ SIGNATURES = (
             "paths "
             "out of environment.",
         ),
-        explains=("compile_cache_damaged",),
         sources=("errno 13, 30",),
         sample="PermissionError: [Errno 13] Permission denied: '/srv/models/llama/config.json'",
         near="PermissionError: [Errno 1] Operation not permitted",
