@@ -164,7 +164,9 @@ def _described(text: str) -> dict[str, Any]:
     merged["disks"] = [
         one
         for one in merged["disks"]
-        if isinstance(one, dict) and all(_is_number(one.get(key)) for key in ("total_mib", "free_mib"))
+        if isinstance(one, dict)
+        and isinstance(one.get("path"), str)
+        and all(_is_number(one.get(key)) for key in ("total_mib", "free_mib"))
     ]
     merged["late"] = [str(one) for one in merged["late"]]
     if not _is_number(merged.get("monotonic")):
