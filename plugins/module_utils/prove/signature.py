@@ -96,7 +96,7 @@ class Match:
 
 def said(text: str, groups: Mapping[str, str]) -> str:
     """Fill groups into a text; what no line said is a question mark."""
-    return re.sub(r"\{(\w+)\}", lambda match: groups.get(match[1]) or "?", text)
+    return re.sub(r"\{(\w+)\}", lambda match: groups.get(match[1], "?"), text)
 
 
 def found(signature: Signature, lines: Sequence[str]) -> Match | None:

@@ -416,7 +416,7 @@ SIGNATURES = (
         patterns=(
             r"NVRM: API mismatch",
             r"NVRM: .*requires use of the NVIDIA open kernel modules",
-            r"NVRM: RmInitAdapter failed",
+            r"NVRM: .*RmInitAdapter failed",
             r"nvidia: module verification failed.*Key was rejected",
             r"Loading of module with unavailable key is rejected",
         ),

@@ -264,7 +264,7 @@ SIGNATURES = (
             r"Call to ibv_\w+ failed(?: with error (?P<what>.+))?$",
             r"ibv_\w+ failed|ncclIbGid\w*|Failed to (?:find|get|query) (?:a )?(?:valid )?GID",
             r"ibv_modify_qp|No active IB device|local GID index .* not",
-            r"mlx5_\w+: .*(?:syndrome|failed)",
+            r"mlx5_\w+\W.*(?:syndrome|failed|completion with error)",
         ),
         cause="NCCL uses InfiniBand or RoCE, and a queue pair cannot be set up or lost its peer ({what}): a wrong GID "
         "index, "

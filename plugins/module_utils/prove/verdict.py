@@ -363,7 +363,9 @@ def of_match(
 ) -> Verdict:
     """A verdict of a signature that was found; ``known`` are values that the lines need not say."""
     own = {"instance": instance, "unit": f"vllm@{instance}.service"} if instance else {}
-    match = replace(match, groups={**own, **(known or {}), **match.groups})
+    match = replace(
+        match, groups={**own, **{name: text for name, text in (known or {}).items() if text}, **match.groups}
+    )
     return {
         "id": match.signature.id,
         "severity": match.signature.severity,

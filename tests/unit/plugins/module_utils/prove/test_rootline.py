@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
-    diagnose,
     evidence,
     fault,
     journal,
+    kernel_log,
     loglines,
     signature,
 )
@@ -127,6 +127,11 @@ def test_an_unknown_fault_is_shown_with_its_line_and_what_followed() -> None:
     assert one["id"] == "unknown_fault"
     assert one["cause"] == "The first line that matters, of the worker: quux.BentError: bent"
     assert one["evidence"] == ["quux.BentError: bent", "OtherError: later"]
+
+
+def test_who_is_not_named_is_left_out() -> None:
+    (one,) = fault.verdicts(["Fatal Python error: Segmentation fault"], "chat", {})
+    assert one["cause"] == "The first line that matters: Fatal Python error: Segmentation fault"
 
 
 def test_what_a_rank_saw_does_not_hide_an_unknown_fault() -> None:
@@ -274,7 +279,7 @@ def test_mutated_journals_are_read_in_time() -> None:
         found = evidence.journal(text, 1_796_000_000.0)
         for part in journal.starts(found["lines"], "chat"):
             assert isinstance(fault.verdicts(part, "chat", {}), list)
-        diagnose.kernel_log.matches(text.splitlines(), 1_796_000_000.0, 1_795_000_000.0, 1_795_999_000.0)
+        kernel_log.matches(text.splitlines(), 1_796_000_000.0, 1_795_000_000.0, 1_795_999_000.0)
         assert time.monotonic() - begin < 2 + len(text) / 1_000_000
 
 
