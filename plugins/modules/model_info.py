@@ -257,7 +257,8 @@ model_facts:
     attention:
       description:
         - The kinds of attention in the model. C(type) is V(full), V(sliding), V(chunked), V(mla), V(gdn), V(kda),
-          V(mamba1), V(mamba2) or V(other); the other keys are heads and sizes in elements.
+          V(mamba1), V(mamba2), V(compressed) (DeepSeek-V4), V(encoder) (which keeps nothing) or V(other); the other
+          keys are heads and sizes in elements.
         - C(state_dtype) is the type of the recurrent state, null for the model's own.
       type: dict
       sample: {full: {type: full, num_heads: 64, num_kv_heads: 8, head_dim: 128, head_dim_v: 128}}

@@ -104,6 +104,9 @@ def _mtp(model: Model, own: Sequence[Mapping[str, Any]]) -> Drafting:
         {**one, "bytes": round(one["bytes"] * share), "loaded": True} if one["kind"] == "mtp" else one for one in own
     ]
     key = _last(model, ("sliding",) if model.get("model_type") in WINDOWED else ("full", "mla"))
+    kinds = model.get("attention") or {}
+    # DeepSeek-V4 drafts with a window alone (models/deepseek_v4/nvidia/mtp.py)
+    key = next((name for name, one in kinds.items() if one.get("compress_ratio") == 1), key)
     layers = [{"count": count, "attention": key}] if key else []
     said = (
         f"Speculative decoding with MTP: {held * share / GIB:.2f} GiB of weights and {count} more layer"

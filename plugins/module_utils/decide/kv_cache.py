@@ -12,6 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_compressed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.kv_spec import (
+    CHUNKED,
+    FULL,
+    SLIDING,
+    STATE,
+    Group,
+    Spec,
+)
+
 # config/cache.py:185
 BLOCK_SIZE = 16
 # v1/kv_cache_planning.py:471-480: with nearly as many layers of one kind as of another, pad instead of splitting
@@ -24,8 +34,8 @@ SPARSE_FP8_BYTES = 656
 INDEXER_SCALE_EVERY = 128
 INDEXER_SCALE_BYTES = 4
 
-FULL, SLIDING, CHUNKED, STATE = "full", "sliding", "chunked", "state"
 RECURRENT = frozenset(("gdn", "mamba1", "mamba2", "kda"))
+COMPRESSED = "compressed"
 KEEP_NOTHING = frozenset(("encoder",))
 DTYPE_BYTES: Mapping[str, float] = {
     "float64": 8,
@@ -97,31 +107,6 @@ class CacheOptions:
     conv_bytes: float | None = None
     state_bytes: float | None = None
     speculative_tokens: int = 0
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What one layer keeps: a page of ``page`` bytes for each block of ``block_size`` tokens.
-
-    ``limit`` is the window or chunk in tokens. Layers with equal specs may share a group.
-    """
-
-    kind: str
-    block_size: int
-    page: int
-    limit: int | None = None
-
-
-@dataclass(frozen=True)
-class Group:
-    """Layers that share a block table: ``pages`` are (layer, bytes of a block)."""
-
-    spec: Spec
-    pages: tuple[tuple[int, int], ...]
-
-    def bytes_on(self, layers: range) -> int:
-        """Bytes of one block on a pipeline stage that has these layers."""
-        return sum(page for layer, page in self.pages if layer in layers)
 
 
 @dataclass(frozen=True)
@@ -266,6 +251,9 @@ def _specs(model: Mapping[str, Any], options: CacheOptions) -> dict[int, list[Sp
     block, page = _hybrid_block(used, options) if mixed else (options.block_size, 0)
     made: dict[str, list[Spec]] = {}
     for key, entry in used.items():
+        if entry["type"] == COMPRESSED:
+            made[key] = kv_compressed.specs(entry, options.block_size)
+            continue
         if entry["type"] in RECURRENT:
             made[key] = [Spec(STATE, block, page or state_bytes(entry, options))]
             continue
@@ -336,6 +324,8 @@ def groups_of(model: Mapping[str, Any], options: CacheOptions) -> list[Group]:
         specs = _promoted(specs)
     if not specs:
         return []
+    if any(entry.get("type") == COMPRESSED for entry in _kinds(model).values()):
+        return kv_compressed.groups(specs)
     flat = [(layer, spec) for layer, found in specs.items() for spec in found]
     kinds = {(spec.kind, spec.block_size, spec.limit) for _, spec in flat}
     if len(kinds) == 1:

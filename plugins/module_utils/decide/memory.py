@@ -35,6 +35,8 @@ LENGTH_STEP = 256
 EXPERT_WORKSPACE_KEPT = "0.13.0"
 # The second model runner estimates its CUDA graphs since this release
 V2_GRAPHS = "0.29.0"
+# More sequences than blocks of state were refused at start by this release (vllm#49064: seen with 0.28.0)
+STATE_BLOCKS = "0.28.0"
 # Batch sizes that are captured: 1, 2, 4, each 8 to 256 and each 16 to 512 (config/vllm.py:2398-2470)
 CAPTURED_AT_512 = 51
 # Numbers that the receipts of a fleet correct (calibration.py).
@@ -66,6 +68,7 @@ class Engine:
     ``speculative_tokens`` are as in :class:`kv_cache.CacheOptions`. ``offload_gib`` of the weights of each rank lie in
     the host's memory, ``largest_graph`` is the largest batch that is captured, None for vLLM's own, ``whole_vision``
     says that each rank has a whole vision tower, ``reserved_gib`` is taken off the KV cache for other things.
+    ``full_graphs`` says that whole steps are captured, and not parts alone.
     """
 
     version: EngineVersion
@@ -89,6 +92,7 @@ class Engine:
     largest_graph: int | None = None
     whole_vision: bool = False
     reserved_gib: float = 0.0
+    full_graphs: bool = True
     corrections: tuple[measured.Measured, ...] = ()
 
     @property
@@ -348,6 +352,9 @@ def start_problem(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: G
             "memory_held",
             ("stop the other processes on the GPU", f"write gpu_memory_utilization: {most:g} or less"),
         )
+    states = _state_problem(model, sizes, engine, gpu)
+    if states:
+        return states
     held = account.weights_gib + rest_gib(engine, account)
     if engine.kv_cache_memory_bytes is not None and held + account.kv_cache_gib > gpu.free_gib - context:
         most = math.floor((gpu.free_gib - context - held) * 10) / 10
@@ -370,6 +377,30 @@ def start_problem(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: G
             (f"write gpu_memory_utilization: {most:g} or less",),
         )
     return None
+
+
+def _state_problem(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -> Refused | None:
+    """Say that a model with recurrent layers has fewer blocks than sequences (config/compilation.py:1517-1533).
+
+    Full CUDA graphs take a state for each sequence; without any the sequences wait for one.
+    """
+    kinds = {entry.get("type") for entry in (model.get("attention") or {}).values()}
+    if not kinds & kv_cache.RECURRENT or engine.enforce_eager or not engine.full_graphs:
+        return None
+    ranks, options = accounts(model, sizes, engine, gpu), cache_options(sizes, engine)
+    if min(rank.kv_cache_gib for rank in ranks) <= 0:
+        return None
+    cut = sharding.stages(int(model.get("num_layers") or 0), sizes.pipeline_parallel_size)
+    left = [rank.kv_cache_gib * GIB for rank in ranks]
+    blocks = kv_cache.sized(kv_cache.groups_of(model, options), cut, left, 1, 1, options).blocks
+    if engine.max_num_seqs <= blocks or not engine.version.at_least(STATE_BLOCKS):
+        return None
+    return Refused(
+        f"max_num_seqs {engine.max_num_seqs} is more than the {blocks} blocks of the KV cache, and each sequence takes "
+        "one for the state of its recurrent layers",
+        "state_blocks",
+        (f"write max_num_seqs: {blocks // 8 * 8 or blocks} or less",) if blocks else ("use GPUs with more memory",),
+    )
 
 
 def _poorest(ranks: Sequence[Account], groups: Sequence[kv_cache.Group], cut: Sequence[range]) -> Account:

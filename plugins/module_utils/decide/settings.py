@@ -167,6 +167,14 @@ def _unified(instance: Instance, pool: Pool, utilization: float) -> tuple[float,
     )
 
 
+def _full_graphs(instance: Instance) -> bool:
+    """Whether CUDA graphs of whole steps are captured (config/compilation.py, CUDAGraphMode)."""
+    written = option(instance, "compilation_config")
+    mode = written.get("cudagraph_mode") if isinstance(written, Mapping) else None
+    captured = mode is None or str(mode).upper() not in ("NONE", "PIECEWISE")
+    return captured and _largest_graph(instance) != 0
+
+
 def _largest_graph(instance: Instance) -> int | None:
     """The largest batch that CUDA graphs are captured for, where a person wrote it (config/vllm.py:2398-2470)."""
     listed = option(instance, "cudagraph_capture_sizes")
@@ -205,6 +213,7 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
         offload_gib=float(option(instance, "cpu_offload_gb", 0.0)),
         largest_graph=_largest_graph(instance),
         whole_vision=option(instance, "mm_encoder_tp_mode") == "data",
+        full_graphs=_full_graphs(instance),
         reserved_gib=float(option(instance, "mm_ipc_gpu_memory_gb", 0.0)),
         block_size=int(option(instance, "block_size") or kv_cache.BLOCK_SIZE),
         enforce_eager=bool(option(instance, "enforce_eager", False)),

@@ -154,8 +154,9 @@ def _sentences(name: str, revision: str, token: Shown) -> Iterator[None]:
         if _status(error) == UNAUTHORIZED:
             raise InputError(_refused(name)) from error
         raise InputError(
-            f"The hub could not be asked about {name} ({_first_line(error.__cause__ or error)}); check the way from "
-            "the control node to the hub, or name a folder in 'model' or 'model_source'."
+            f"The hub could not be asked about {name} ({_first_line(error.__cause__ or error)}); check the network "
+            "between the control node and the hub, name a folder in 'model' or 'model_source', or, for a plan, write "
+            "model_config, the path of a config.json there."
         ) from error
 
 

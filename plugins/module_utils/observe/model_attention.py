@@ -186,8 +186,7 @@ def _compressed(text: TextConfig, index: int) -> dict[str, Any]:
     ratios = text.compress_ratios
     ratio = whole(ratios[index]) if index < len(ratios) else None
     described: dict[str, Any] = {
-        "type": "other",
-        "name": "deepseek_v4",
+        "type": "compressed",
         "num_heads": text.alias("num_attention_heads"),
         "num_kv_heads": 1,
         "head_dim": text.head_dim,

@@ -248,8 +248,9 @@ def test_a_hub_that_cannot_be_reached(tmp_path: Path) -> None:
         held.bind(("127.0.0.1", 0))
         said = read_elsewhere(tmp_path, f"http://127.0.0.1:{held.getsockname()[1]}")
     assert said == (
-        "The hub could not be asked about org/good ([Errno 111] Connection refused); check the way from the control "
-        "node to the hub, or name a folder in 'model' or 'model_source'."
+        "The hub could not be asked about org/good ([Errno 111] Connection refused); check the network between the "
+        "control node and the hub, name a folder in 'model' or 'model_source', or, for a plan, write model_config, the "
+        "path of a config.json there."
     )
 
 

@@ -224,7 +224,7 @@ def test_every_configuration_is_read() -> None:
         ("bigcode--starcoder2-15b", {"sliding": 40}),
         ("Qwen--Qwen2.5-7B", {"full": 28}),
         ("mistralai--Mistral-Nemo-Instruct-2407", {"full": 40}),
-        ("deepseek-ai--DeepSeek-V4-Flash", {"other": 2, "other_2": 21, "other_3": 20}),
+        ("deepseek-ai--DeepSeek-V4-Flash", {"compressed": 2, "compressed_2": 21, "compressed_3": 20}),
     ],
 )
 def test_kinds_of_attention_of_real_models(name: str, kinds: dict[str | None, int]) -> None:
