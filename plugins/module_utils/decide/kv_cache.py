@@ -22,6 +22,24 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.kv_spec impor
     Spec,
 )
 
+__all__ = (
+    "CHUNKED",
+    "FULL",
+    "SLIDING",
+    "STATE",
+    "Cache",
+    "CacheOptions",
+    "Group",
+    "Spec",
+    "Unknown",
+    "block_bytes",
+    "blocks_needed",
+    "dtype_bytes",
+    "groups_of",
+    "sized",
+    "state_bytes",
+)
+
 # config/cache.py:185
 BLOCK_SIZE = 16
 # v1/kv_cache_planning.py:471-480: with nearly as many layers of one kind as of another, pad instead of splitting

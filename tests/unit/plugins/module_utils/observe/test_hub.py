@@ -218,7 +218,7 @@ def test_a_proxy_that_refuses_the_files(hub: Hub) -> None:
     said = str(raised.value)
     assert said.startswith("The hub could not be asked about org/forbidden (")
     assert "403" in said
-    assert said.endswith("or name a folder in 'model' or 'model_source'.")
+    assert said.endswith("write model_config, the path of a config.json there.")
 
 
 READ = """
