@@ -16,6 +16,8 @@ RECENT_SECONDS = 86400
 OK = 200
 # GPUs of one group differ by this share of their memory when something else holds part of it.
 UNEVEN_SHARE = 0.2
+# vLLM's wheels of CUDA 13 have code for GPUs from here on (vLLM 0.33, CMakeLists.txt, CUDA_SUPPORTED_ARCHS).
+LEAST_CAPABILITY = 7.5
 # Below, a GPU does nothing; above, it computes.
 IDLE_PERCENT, BUSY_PERCENT = 5, 60
 
@@ -99,9 +101,33 @@ def _of_journal(one: Mapping[str, Any], lines: Sequence[str]) -> list[Verdict]:
     return fault.verdicts(lines, one["name"], known)
 
 
+def _with_gpus(verdict: Verdict, host: Mapping[str, Any]) -> Verdict:
+    """One text has two causes, which the host's GPUs tell apart: they are newer than the release, or too old for it."""
+    if verdict["id"] != "no_kernel_for_gpu":
+        return verdict
+    devices = (host.get("gpu_facts") or {}).get("devices") or []
+    known = sorted({str(one["compute_capability"]) for one in devices if one.get("compute_capability")}, key=_number)
+    if not known:
+        return verdict
+    see, newer, older = verdict["remedies"]
+    old = _number(known[0]) < LEAST_CAPABILITY
+    return {
+        **verdict,
+        "evidence": [*verdict["evidence"], f"GPUs: compute capability {', '.join(known)}"],
+        "remedies": [older if old else newer, see],
+    }
+
+
+def _number(capability: str) -> float:
+    try:
+        return float(capability)
+    except ValueError:
+        return 0.0
+
+
 def _unit(state: State) -> list[Verdict]:
     one, name = state.one, state.name
-    told = _of_journal(one, state.lines())
+    told = [_with_gpus(verdict, state.host) for verdict in _of_journal(one, state.lines())]
     if state.healthy:
         # it serves, so that what it overcame is history
         found = [verdict for verdict in told if verdict["severity"] != signature.FAIL]

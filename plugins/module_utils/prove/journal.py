@@ -59,12 +59,6 @@ def starts(lines: Sequence[str], name: str) -> list[list[str]]:
     return [list(lines[one:next_one]) for one, next_one in zip(edges, edges[1:])] or [[]]
 
 
-def since_start(lines: Sequence[str], name: str, count: int) -> list[str]:
-    """Return the lines from the last ``count`` starts of the instance ``name`` on, or all when there are fewer."""
-    parts = starts(lines, name)
-    return [line for part in (parts[-count:] if count > 0 else parts) for line in part]
-
-
 def telling(lines: Sequence[str], most: int) -> list[str]:
     """Return the last ``most`` lines that are not noise."""
     return [line.rstrip() for line in lines if line.strip() and not NOISE.search(line)][-most:]

@@ -191,7 +191,7 @@ SIGNATURES = (
             TOOLKIT,
             SAMPLER,
             "Set VLLM_USE_DEEP_GEMM: '0' in environment, if it is DeepGEMM that asks for it.",
-            "Let deploy.yml install kernels that are built already, where the release has them (engine_kernels).",
+            "Run deploy.yml with engine_download_kernels: true, which brings kernels that are built already.",
         ),
         sources=("flashinfer/jit", "utils/flashinfer.py:143", "vllm-project/vllm#19824"),
         sample="RuntimeError: Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist",

@@ -425,7 +425,10 @@ SIGNATURES = (
         severity=WARN,
         patterns=(r"FlashInfer's precompiled kernels are missing or do not match",),
         cause="The release has no prebuilt FlashInfer kernels, so that a first start takes minutes longer.",
-        remedies=("Run 'vllm download-kernels' with the release's Python.",),
+        remedies=(
+            "Run deploy.yml with engine_download_kernels: true, which brings them while the release is installed.",
+            "Or install the CUDA toolkit (role cuda, cuda_toolkit), and live with the longer first start.",
+        ),
         sources=("utils/flashinfer.py:143",),
         sample="WARNING 11-23 20:31:07 [flashinfer.py:143] FlashInfer's precompiled kernels are missing or do not "
         "match "

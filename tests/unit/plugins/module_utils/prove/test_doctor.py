@@ -530,6 +530,21 @@ def test_a_fault_that_is_played_back(folder: Folder, name: str) -> None:
         assert failures == [name]
 
 
+@pytest.mark.parametrize(
+    ("capability", "remedy"), [("12.0", "use a newer engine_version"), ("7.0", "the last release")]
+)
+def test_gpus_say_whether_they_are_newer_or_older_than_the_release(
+    folder: Folder, capability: str, remedy: str
+) -> None:
+    died("no_kernel_for_gpu")(folder)
+    one_gpu("")(folder)
+    folder.write(sources.NVIDIA_QUERY, f"index, pci.bus_id, compute_cap\n0, 00000000:17:00.0, {capability}\n")
+    (one,) = (entry for entry in folder.verdicts() if entry["id"] == "no_kernel_for_gpu")
+    assert remedy in one["remedies"][0]
+    assert len(one["remedies"]) == 2
+    assert f"GPUs: compute capability {capability}" in one["evidence"]
+
+
 def test_ids_of_instances_are_told(folder: Folder) -> None:
     died("wrong_option")(folder)
     (one,) = folder.verdicts()

@@ -199,4 +199,4 @@ def test_lines_of_the_last_starts(starts: int, first: str) -> None:
         "Starting vllm@a.service - vLLM instance a...",
         "Starting vLLM API server",
     ]
-    assert journal.since_start(lines, "a", starts)[0] == first
+    assert journal.starts(lines, "a")[-starts][0] == first
