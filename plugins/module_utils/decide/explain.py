@@ -27,6 +27,8 @@ NOT_QUANTIZED = frozenset(
 )
 # GPUs on one host, and hosts, that a remedy looks at.
 MOST_GPUS = 16
+# A step of so many tokens keeps a GPU busy (vLLM's own value on most of them, engine/arg_utils.py:2740-2790).
+BATCHED_TOKENS = 2048
 MOST_HOSTS = 4
 
 
@@ -76,6 +78,12 @@ def _memory_remedies(
     longest = max((option.fit.cache.longest for option in options if option.fit), default=0)
     if instance.max_model_len and LEAST_CONTEXT <= longest < instance.max_model_len:
         yield f"write max_model_len: {longest // 256 * 256 if longest > 4096 else longest} or less"
+    if instance.min_concurrency > 1:
+        most = max((option.fit.cache.concurrency for option in options if option.fit), default=0.0)
+        if 1 <= most < instance.min_concurrency:
+            yield f"write min_concurrency: {int(most)} or less"
+    if instance.max_num_batched_tokens and instance.max_num_batched_tokens > BATCHED_TOKENS:
+        yield f"write max_num_batched_tokens: {BATCHED_TOKENS} or less"
     sized = [option.sizes for option in options if option.fit]
     yield from _fewer_sequences(instance, model, sized, pool, settings)
     bits = int((model.get("quantization_config") or {}).get("bits") or settings.engine.model_bytes * 8)

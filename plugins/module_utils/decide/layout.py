@@ -17,6 +17,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
     gpu,
     kv_cache,
     reasons,
+    remedies,
     together,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.decision import Decision, Part
@@ -346,6 +347,51 @@ def _check_replicas(layout: Layout, hosts: int) -> None:
         )
 
 
+def _decided(
+    layout: Layout,
+    instance: Instance,
+    model: Mapping[str, Any],
+    facts: Mapping[str, Mapping[str, Any]],
+    free: Free,
+    peers: int,
+    part: Part | None,
+) -> dict[str, str]:
+    """Decide on cores or on GPUs; returns the binding of the ranks on the cores of each host."""
+    if layout.accelerator == "cpu":
+        return _on_cpu(layout, instance, model, facts, peers)
+    _on_gpus(layout, instance, model, facts, free, part)
+    return {}
+
+
+def _refusal(
+    layout: Layout,
+    instance: Instance,
+    model: Mapping[str, Any],
+    facts: Mapping[str, Mapping[str, Any]],
+    free: Free,
+    peers: int,
+    part: Part | None,
+) -> Refused | None:
+    """Say why an entry would be refused, without giving anything away; None where it would not."""
+    tried = replace(layout, serve_args={}, environment={}, reasons=[], warnings=[], nodes=[], start_after=[])
+    left = Free(
+        {host: set(devices) for host, devices in free.taken.items()},
+        {host: {one: list(of) for one, of in shared.items()} for host, shared in free.shared.items()},
+    )
+    try:
+        _check(instance, model, facts)
+        _decided(tried, instance, model, facts, left, peers, part)
+    except Refused as refused:
+        return refused
+    return None
+
+
+def _rejected(layout: Layout, refused: Refused, facts: Mapping[str, Mapping[str, Any]]) -> list[Layout]:
+    layout.reject(refused)
+    layout.nodes = [{"host": host, "devices": []} for host in facts]
+    return [layout] * len(facts)
+
+
 def one_layout(
     instance: Instance,
     model: Mapping[str, Any],
@@ -360,6 +406,7 @@ def one_layout(
     ``free`` is what earlier instances left and is written to, ``peers`` how many instances the host has in all,
     ``addresses`` those of the hosts of an engine over several on the network between them, where they are known.
     """
+    raw, model = model, as_run.adapted(instance, model)
     accelerator = str(next(iter(facts.values())).get("accelerator"))
     revision = str(model.get("revision") or instance.revision)
     layout = Layout(
@@ -379,17 +426,18 @@ def one_layout(
         serve_args=_plain_arguments(instance, revision),
         warnings=[*(model.get("warnings") or ()), *filter(None, [engine_versions.outside(instance.engine_version)])],
     )
-    binds: dict[str, str] = {}
     try:
         _check(instance, model, facts)
-        if accelerator == "cpu":
-            binds = _on_cpu(layout, instance, model, facts, peers)
-        else:
-            _on_gpus(layout, instance, model, facts, free, part)
     except Refused as refused:
-        layout.reject(refused)
-        layout.nodes = [{"host": host, "devices": []} for host in facts]
-        return [layout] * len(facts)
+        return _rejected(layout, refused, facts)
+    try:
+        binds = _decided(layout, instance, model, facts, free, peers, part)
+    except Refused as refused:
+
+        def again(changed: Instance) -> Refused | None:
+            return _refusal(layout, changed, as_run.adapted(changed, raw), facts, free, peers, part)
+
+        return _rejected(layout, remedies.checked(instance, refused, again), facts)
     layout.serve_args["tensor-parallel-size"] = layout.tensor_parallel_size
     layout.serve_args["pipeline-parallel-size"] = layout.pipeline_parallel_size
     for node in layout.nodes:
@@ -428,7 +476,6 @@ def layouts(
     """
     free = free or Free()
     found: dict[str, Layout] = {}
-    models = {one.name: as_run.adapted(one, models.get(one.name, {})) for one in wanted}
 
     def decide(one: Instance, part: Part | None = None, left: Free | None = None) -> Layout:
         return one_layout(one, models.get(one.name, {}), {host: facts}, left or free, len(wanted), part)[0]
@@ -505,7 +552,7 @@ def _decisions(
 ) -> list[Decision]:
     """What an instance could run on each kind of GPU, none where it is refused."""
     try:
-        model = models.get(one.name, {})
+        model = as_run.adapted(one, models.get(one.name, {}))
         _check(one, model, {host: facts})
         return gpu.on_pools(one, model, gpu.Ground({host: facts}, {host: closed}))
     except (Refused, kv_cache.Unknown):

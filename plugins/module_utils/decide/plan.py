@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import agreement, as_run, calibration, layout
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import agreement, calibration, layout
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance, instances
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 
@@ -100,7 +100,7 @@ def _spread(
         return [refused] * len(one.nodes)
     facts = {node: hosts[node]["gpu_facts"] for node in one.nodes}
     peers = max(len(wanted[node]) for node in one.nodes)
-    model = as_run.adapted(one, hosts[one.nodes[0]]["model_facts"].get(one.name, {}))
+    model = hosts[one.nodes[0]]["model_facts"].get(one.name, {})
     return layout.one_layout(one, model, facts, free, peers, addresses=addresses)
 
 
