@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import choice, speed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import choice, speed, targets
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.reasons import account_of, capacity
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
@@ -43,6 +43,7 @@ def _alternative(option: Option, taken: Option, wish: Wish) -> dict[str, Any]:
         "max_concurrency": concurrency,
         "memory": account_of(fit) if fit else None,
         "estimate": estimate_of(option, wish),
+        "targets": targets.report(wish.targets, option.goal) if wish.targets else None,
         "why_not": option.refusal or _worse(option, taken, wish),
     }
 
@@ -52,6 +53,8 @@ def _worse(option: Option, taken: Option, wish: Wish) -> str:
     short, long = choice.context(option, wish), choice.context(taken, wish)
     if short < long:
         return f"holds {short} tokens only, and the layout taken holds {long}"
+    if wish.targets and targets.order(option.goal) != targets.order(taken.goal):
+        return _misses(option, taken)
     if option.full is None or taken.full is None or option.single is None or taken.single is None:
         held = [one.held * one.sizes.data_parallel_size * one.replicas for one in (option, taken)]
         return f"holds {held[0]} requests at once and the layout taken {held[1]}"
@@ -63,6 +66,21 @@ def _worse(option: Option, taken: Option, wish: Wish) -> str:
     return (
         f"{option.tokens_per_second:.0f} tokens per second in all and {taken.tokens_per_second:.0f} in the layout "
         "taken (estimate)"
+    )
+
+
+def _misses(option: Option, taken: Option) -> str:
+    if option.goal is None or taken.goal is None:
+        return "its speed is not known"
+    if option.goal.miss > 1:
+        return f"misses a latency that is asked for by {option.goal.miss - 1:.0%} (estimate)"
+    if (option.goal.hosts or 0) > (taken.goal.hosts or 0):
+        return (
+            f"needs {option.goal.hosts} hosts for the rate that is asked for, and the layout taken {taken.goal.hosts}"
+        )
+    return (
+        f"{option.goal.per_second:.1f} requests per second within the targets and {taken.goal.per_second:.1f} in the "
+        "layout taken (estimate)"
     )
 
 

@@ -12,7 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration, kv_cache, memory, rating, speed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
+    calibration,
+    kv_cache,
+    memory,
+    rating,
+    speed,
+    targets,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine, Fit, Gpu
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import Broken
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.serving import Limits, frontend_ms
@@ -63,6 +70,7 @@ class Option:
     single: rating.Rate | None = None
     estimate: speed.Estimate | None = None
     runner: rating.Runner | None = None
+    goal: targets.Goal | None = None
     held: int = 0
     replicas: int = 1
     refusal: str | None = None
@@ -319,9 +327,11 @@ def order(option: Option, wish: Wish, by_speed: bool = True) -> tuple[Any, ...]:
     """
     sizes, fit = option.sizes, option.fit
     found = score(option, wish.objective, by_speed)
+    asked = targets.order(option.goal) if wish.targets and by_speed else ()
     other = option.tokens_per_second if wish.objective == LATENCY else None
     return (
         -context(option, wish),
+        *asked,
         -float(f"{found:.6g}"),
         -float(f"{other or 0.0:.6g}"),
         sizes.pipeline_parallel_size,
@@ -332,6 +342,27 @@ def order(option: Option, wish: Wish, by_speed: bool = True) -> tuple[Any, ...]:
         sizes.data_parallel_size,
         sizes.tensor_parallel_size,
     )
+
+
+def aimed(option: Option, wish: Wish) -> Option:
+    """Add what an option gives of the targets that are asked for."""
+    if not wish.targets or option.runner is None or option.full is None:
+        return option
+    load = option.full.workload
+    return replace(option, goal=targets.goal(wish.targets, option.runner, load, option.held, option.replicas))
+
+
+def bounded(option: Option, wish: Wish, gpu: Gpu) -> Option:
+    """Let an option run no more requests at once than keep the latencies that are asked for."""
+    if option.goal is None or option.engine is None or not wish.may_lower_sequences:
+        return option
+    if option.goal.requests >= option.held or not option.goal.quick:
+        return option
+    assert option.fit is not None and option.place is not None
+    engine = replace(option.engine, max_num_seqs=option.goal.requests)
+    there, length = replace(gpu, fast_links=option.place.fast_links), option.fit.max_model_len
+    fit = memory.fit(wish.model, option.sizes, engine, there, length, min_concurrency=wish.min_concurrency)
+    return replace(option, engine=engine, fit=fit)
 
 
 def ranked(wish: Wish, options: Sequence[Option]) -> list[Option]:

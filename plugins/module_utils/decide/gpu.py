@@ -8,7 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import accepted, choice, placement, rating, space
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
+    accepted,
+    choice,
+    placement,
+    rating,
+    space,
+    targets,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.choice import Option, Place
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.decision import Decision, Part
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.explain import refusal
@@ -100,6 +107,7 @@ def _pools(instance: Instance, ground: Ground) -> Sequence[Pool]:
 
 
 def _wish(instance: Instance, model: Mapping[str, Any], settings: Settings) -> Wish:
+    asked = instance.targets or {}
     return Wish(
         model=model,
         length=instance.max_model_len,
@@ -114,7 +122,9 @@ def _wish(instance: Instance, model: Mapping[str, Any], settings: Settings) -> W
         sizes_written=bool(instance.tensor_parallel_size or instance.gpus != "auto"),
         # copies of a pooling model were not tried, and who shares a GPU is to leave the others alone
         replicated=model.get("runner") != "pooling" and not instance.shared_gpus,
-        workload=rating.of(model),
+        workload=rating.of(model, asked.get("prompt_tokens"), asked.get("answer_tokens")),
+        assumed=not set(asked) & set(targets.LENGTHS),
+        targets=asked or None,
     )
 
 
@@ -166,10 +176,11 @@ def _on_pool(instance: Instance, model: Mapping[str, Any], ground: Ground, pool:
     if not any(option.works and choice.context(option, wish) >= longest for option in options):
         spread = [option for sizes in shapes for more in space.with_contexts(wish, sizes) for option in tried(more)]
         options += [option for option in spread if option.works]
+    options = [choice.aimed(option, wish) for option in options]
     found = choice.ranked(wish, options)
     if instance.shared_gpus:
         found.sort(key=lambda option: option.gpus)
-    best = found[0] if found else choice.closest(options)
+    best = choice.bounded(found[0], wish, gpu) if found else choice.closest(options)
     devices = _devices(ground, best) if best.works else {}
     return Decision(best, tuple(options), pool, settings, devices, wish, warnings=pool.warnings)
 

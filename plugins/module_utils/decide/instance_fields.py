@@ -21,6 +21,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 # the end, each part beginning and ending with a letter, digit or '_' and 96 characters at most
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))\w(?:[\w.-]{0,94}\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What may be asked of an instance: times and a rate, then the lengths of requests
+TARGETS = ("ttft_p95_ms", "tpot_p95_ms", "requests_per_second", "prompt_tokens", "answer_tokens")
 # net/core/dev.c of Linux, dev_valid_name: 15 characters, none of '/', ':' and spaces
 NETWORK_INTERFACE = re.compile(r"(?!\.{1,2}$)[^/:\s]{1,15}")
 
@@ -47,6 +49,7 @@ FIELDS: Mapping[str, Field] = {
     "min_concurrency": Field("count"),
     "shared_gpus": Field("flag"),
     "share": Field("share"),
+    "targets": Field("targets"),
     "host": Field("text", "host"),
     "port": Field("port", "port"),
     "nodes": Field("nodes"),
@@ -154,6 +157,14 @@ def _limits(value: object) -> bool:
     )
 
 
+def _targets(value: object) -> bool:
+    if not isinstance(value, Mapping) or not value:
+        return False
+    rates = all(_number(value[name]) and 0 < value[name] < math.inf for name in TARGETS[:3] if name in value)
+    counts = all(whole(value[name]) and value[name] > 0 for name in TARGETS[3:] if name in value)
+    return set(value) <= set(TARGETS) and rates and counts
+
+
 def _scalar(value: object) -> bool:
     return isinstance(value, (str, int, float, bool))
 
@@ -200,6 +211,11 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "fraction": (lambda v: _number(v) and 0 < v <= 1, "a number above 0 and up to 1"),
     "amount": (lambda v: _number(v) and 0 < v < math.inf, "a number of GiB above 0"),
     "share": (lambda v: _number(v) and 0 < v < math.inf, "a number above 0, such as 2 for twice the share of others"),
+    "targets": (
+        _targets,
+        "a mapping of ttft_p95_ms, tpot_p95_ms, requests_per_second (numbers above 0), prompt_tokens and answer_tokens "
+        "(whole numbers above 0), any of them",
+    ),
     "amount_or_none": (lambda v: _number(v) and 0 <= v < math.inf, "a number of GiB, 0 or more"),
     "limits": (_limits, "a mapping such as {image: 2, video: 0}"),
     "settings": (

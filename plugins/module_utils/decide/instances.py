@@ -56,6 +56,7 @@ class Instance:
     min_concurrency: int = 1
     shared_gpus: bool = False
     share: float = 1.0
+    targets: Mapping[str, Any] | None = None
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     nodes: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
     kv_cache,
     reasons,
     remedies,
+    targets,
     together,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.decision import Decision, Part
@@ -68,6 +69,7 @@ class Layout:
     kv_cache_tokens: int | None = None
     max_concurrency: float | None = None
     estimate: dict[str, Any] | None = None
+    targets: dict[str, Any] | None = None
     serve_args: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
@@ -222,6 +224,11 @@ def _on_gpus(
     layout.reasons.extend(reasons.reasons(instance, found.wish, option, found.options, found.settings, found.pool))
     layout.warnings.extend(found.warnings)
     layout.warnings.extend(reasons.warnings(instance, option))
+    if instance.targets:
+        layout.targets = targets.report(instance.targets, option.goal)
+        met, missed = targets.sentences(instance.targets, option.goal)
+        layout.reasons.extend(met)
+        layout.warnings.extend(missed)
     layout.alternatives = alternatives.alternatives(found.options, option, found.wish)
     _gpu_arguments(layout, instance, model, found)
 

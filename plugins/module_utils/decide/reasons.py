@@ -63,7 +63,12 @@ def reasons(
             f"The KV cache{whose} holds {fit.cache.tokens} tokens: {fit.cache.concurrency:.2f} requests of "
             f"{fit.max_model_len} tokens at once."
         )
-    if engine.max_num_seqs < settings.engine.max_num_seqs:
+    if option.goal and engine.max_num_seqs == option.goal.requests < option.held:
+        found.append(
+            f"max_num_seqs {engine.max_num_seqs} of {option.held} that the KV cache holds: with more at once a latency "
+            "that is asked for would be missed (estimate)."
+        )
+    elif engine.max_num_seqs < settings.engine.max_num_seqs:
         found.append(
             f"max_num_seqs {engine.max_num_seqs} instead of {settings.engine.max_num_seqs}: what sampling and CUDA "
             "graphs take grows with it, and here the KV cache needs it."
@@ -126,6 +131,17 @@ def _comparison(instance: Instance, wish: Wish, option: Option, options: Sequenc
     if option.full is None or option.single is None:
         requests = option.held * option.sizes.data_parallel_size * option.replicas
         return f"{several}, the most requests at once ({requests}); the speed of {pool.name or 'this GPU'} is not known"
+    if wish.targets:
+        if option.goal is None or next_one.goal is None:
+            return f"{several}, one whose speed is known"
+        if not option.goal.quick:
+            return f"{several}, the one that misses the latencies that are asked for by the least"
+        if not next_one.goal.quick:
+            return f"{several}, the only one that keeps the latencies that are asked for (estimate)"
+        return (
+            f"{several}, the most requests per second within the targets: {option.goal.per_second:.1f}, and "
+            f"{next_one.goal.per_second:.1f} with {of(next_one)} (estimate)"
+        )
     if wish.objective == choice.LATENCY:
         assert next_one.single is not None
         return (

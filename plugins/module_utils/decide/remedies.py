@@ -17,7 +17,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances imp
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 
 # How often a refused entry is decided again at most, and how many remedies are combined.
-MOST_TRIES = 24
+MOST_TRIES = 12
 MOST_TOGETHER = 3
 WRITE = re.compile(r"write '?(\w+): ([\w.]+(?:(?:, | or )[\d.]+)*)'?(?P<rest>$|[ ,(].*)")
 LEAVE = re.compile(r"(?:leave|take) '?(\w+)'? out\b.*")

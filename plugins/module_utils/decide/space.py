@@ -33,6 +33,7 @@ class Wish:
     replicated: bool = True
     workload: Workload = DEFAULT
     assumed: bool = True
+    targets: Mapping[str, Any] | None = None
 
     @property
     def moe(self) -> bool:

@@ -19,6 +19,10 @@ def problems_of(**fields: Any) -> list[str]:
 GOOD: dict[str, list[Any]] = {
     "shared_gpus": [False],
     "share": [1, 0.5, 20],
+    "targets": [
+        {"ttft_p95_ms": 500},
+        {"tpot_p95_ms": 40.5, "requests_per_second": 2, "prompt_tokens": 1, "answer_tokens": 9},
+    ],
     "state": ["present"],
     "name": ["chat", "0", "llama-3.1_70b", "a" * 63],
     "model": ["/srv/m", "/", "Qwen/Qwen3-8B", "meta-llama/Llama-3.1-70B-Instruct"],
@@ -92,6 +96,10 @@ BAD: dict[str, tuple[list[Any], str]] = {
     "share": (
         [0, -1, "2", True, None, float("inf")],
         "write a number above 0, such as 2 for twice the share of others.",
+    ),
+    "targets": (
+        [{}, [], 5, None, {"ttft": 1}, {"ttft_p95_ms": 0}, {"tpot_p95_ms": "9"}, {"prompt_tokens": 1.5}],
+        "write a mapping of ttft_p95_ms, tpot_p95_ms, requests_per_second",
     ),
     "decode_context_parallel_size": ([0, -2, "2", 2.0, True, None], COUNT_OR_AUTO),
     **dict.fromkeys(FLAGS, YES_OR_NO),

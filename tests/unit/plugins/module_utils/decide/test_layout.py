@@ -91,14 +91,14 @@ class TestCpu:
             (
                 cpu_host(2),
                 {"tensor_parallel_size": 4},
-                "m0: 4 ranks need 4 CPU cores and this host has 2. "
-                "Write tensor_parallel_size and pipeline_parallel_size with a product of at most 2.",
+                "m0: 4 ranks need 4 CPU cores and this host has 2. Leave tensor_parallel_size out; or "
+                "write tensor_parallel_size and pipeline_parallel_size with a product of at most 2.",
             ),
             (
                 cpu_host(2),
                 {"tensor_parallel_size": 2, "pipeline_parallel_size": 2},
-                "m0: 4 ranks need 4 CPU cores and this host has 2. "
-                "Write tensor_parallel_size and pipeline_parallel_size with a product of at most 2.",
+                "m0: 4 ranks need 4 CPU cores and this host has 2. Leave pipeline_parallel_size out; or "
+                "write tensor_parallel_size and pipeline_parallel_size with a product of at most 2.",
             ),
             (cpu_host(), {"gpus": 1}, "m0: 'gpus' is written and this host has no GPU. Leave 'gpus' out."),
             (
@@ -116,7 +116,7 @@ class TestCpu:
             (
                 cpu_host(8),
                 {"tensor_parallel_size": 3},
-                "m0: tensor_parallel_size 3 does not divide 16 attention heads. Write tensor_parallel_size: 2 or 1.",
+                "m0: tensor_parallel_size 3 does not divide 16 attention heads. Write tensor_parallel_size: 2.",
             ),
         ],
     )
@@ -261,14 +261,16 @@ class TestNvidia:
                 QWEN25_7B,
                 {"tensor_parallel_size": 4, "pipeline_parallel_size": 2},
                 "m0: tensor_parallel_size 4 x pipeline_parallel_size 2 needs 8 GPUs of one kind and 4 are free. "
-                "Write sizes with a product of at most 4; or use a host with more GPUs.",
+                "Leave pipeline_parallel_size out; or write sizes with a product of at most 4; or use a host with more "
+                "GPUs.",
             ),
             (
                 H100_X4,
                 QWEN25_7B,
                 {"pipeline_parallel_size": 5},
                 "m0: pipeline_parallel_size 5 needs 5 GPUs of one kind and 4 are free. "
-                "Write sizes with a product of at most 4; or use a host with more GPUs.",
+                "Leave pipeline_parallel_size out; or write sizes with a product of at most 4; or use a host with more "
+                "GPUs.",
             ),
             (
                 H100_X4,
@@ -281,14 +283,15 @@ class TestNvidia:
                 H100_X4,
                 QWEN25_7B,
                 {"gpus": [0, 4, 5]},
-                "m0: 'gpus' names GPUs 4, 5, which this host does not have. Choose 'gpus' from 0, 1, 2, 3.",
+                "m0: 'gpus' names GPUs 4, 5, which this host does not have. Leave gpus out; or choose 'gpus' from "
+                "0, 1, 2, 3.",
             ),
             (
                 nvidia_host(gpu(0), t4(1)),
                 QWEN25_7B,
                 {"gpus": [0, 1]},
                 "m0: The GPUs written in 'gpus' are not all of one kind: GPU 0 is NVIDIA H100 80GB HBM3 with "
-                "81559 MiB, GPU 1 is Tesla T4 with 15360 MiB. Choose GPUs of one model and memory size.",
+                "81559 MiB, GPU 1 is Tesla T4 with 15360 MiB. Leave gpus out; or choose GPUs of one model and memory size.",
             ),
             (
                 H100_X4,
@@ -297,7 +300,7 @@ class TestNvidia:
                 "m0: tensor_parallel_size 3 does not divide 28 attention heads and tensor_parallel_size 3 "
                 "neither divides 4 KV heads nor is a multiple of them and tensor_parallel_size 3 does not divide "
                 "an intermediate size of 18944. "
-                "Write tensor_parallel_size: 2 or 1.",
+                "Write tensor_parallel_size: 1.",
             ),
             (
                 H100_X4,
