@@ -291,7 +291,8 @@ class TestNvidia:
                 QWEN25_7B,
                 {"gpus": [0, 1]},
                 "m0: The GPUs written in 'gpus' are not all of one kind: GPU 0 is NVIDIA H100 80GB HBM3 with "
-                "81559 MiB, GPU 1 is Tesla T4 with 15360 MiB. Leave gpus out; or choose GPUs of one model and memory size.",
+                "81559 MiB, GPU 1 is Tesla T4 with 15360 MiB. Leave gpus out; or choose GPUs of one model and memory "
+                "size.",
             ),
             (
                 H100_X4,
