@@ -387,7 +387,7 @@ class TestNvidia:
     def test_gpus_of_an_earlier_instance_are_taken(self) -> None:
         _, second = decide(H100_X4, QWEN25_7B, {"gpus": [0, 1]}, {"gpus": [1, 2]})
         assert second["rejected"]["sentence"] == (
-            "m1: 'gpus' names GPU 1, given to an earlier instance. Choose 'gpus' from 2, 3."
+            "m1: 'gpus' names GPU 1, given to an earlier instance. Leave gpus out; or choose 'gpus' from 2, 3."
         )
 
     def test_nothing_is_left_for_a_second_instance(self) -> None:
