@@ -30,7 +30,7 @@ _DRIVER_VERSION = re.compile(
 )
 
 
-def sources(machine: str, root: Path = Path("/")) -> list[package_sources.Entry]:
+def sources(machine: str, root: Path = Path("/"), release: str = "") -> list[package_sources.Entry]:
     """All entries of apt and dnf in the order in which they are read, with ``keys`` of apt's.
 
     ``keys`` are the fingerprints of the files that an entry is signed by; None where they are not known. ``missing``
@@ -44,7 +44,7 @@ def sources(machine: str, root: Path = Path("/")) -> list[package_sources.Entry]
         parse = package_sources.parse_deb822 if path.name.endswith(".sources") else package_sources.parse_list
         found += parse(shown, text)
     for path in sorted(path for path in _listed(dnf) if path.name.endswith(".repo")):
-        found += package_sources.parse_repo(f"/{path.relative_to(root)}", text_of(str(path)), machine)
+        found += package_sources.parse_repo(f"/{path.relative_to(root)}", text_of(str(path)), machine, release)
     for entry in found:
         entry["keys"], missing_key = _keys(entry, root)
         folder = _LOCAL_FOLDER.match(entry["uri"])

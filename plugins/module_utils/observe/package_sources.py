@@ -147,8 +147,9 @@ def _paragraph(path: str, number: int, fields: dict[str, str]) -> Iterator[Entry
             )
 
 
-def parse_repo(path: str, text: str, machine: str) -> list[Entry]:
-    """Read a file of dnf; ``machine`` is what dnf puts for $basearch."""
+def parse_repo(path: str, text: str, machine: str, release: str = "") -> list[Entry]:
+    """Read a file of dnf; ``machine`` is what dnf puts for $basearch, ``release`` for $releasever."""
+    variables = {"basearch": machine, "releasever": release, "releasever_major": release}
     parser = configparser.RawConfigParser(strict=False, delimiters=("=",), allow_no_value=True)
     try:
         parser.read_string(text)
@@ -157,7 +158,9 @@ def parse_repo(path: str, text: str, machine: str) -> list[Entry]:
     found = []
     for name in parser.sections():
         values = {key: value or "" for key, value in parser.items(name)}
-        urls = _listed(values.get("baseurl", "").replace("$basearch", machine).replace("${basearch}", machine))
+        urls = _listed(
+            re.sub(r"\$\{?(\w+)\}?", lambda found: variables.get(found[1], found[0]), values.get("baseurl", ""))
+        )
         for uri in urls:
             found.append(
                 _entry(

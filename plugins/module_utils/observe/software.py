@@ -30,7 +30,9 @@ def cuda_facts(find: Callable[[str], str | None], run: Callable[[list[str]], str
         "driver_installed_at": packages[driver]["installed_at"] if driver else None,
         "fabric_manager": host_software.upstream(packages[fabric_manager]["version"]) if fabric_manager else None,
         "nouveau": any(line.startswith("nouveau ") for line in files.get("/proc/modules", "").splitlines()),
-        "sources": driver_surroundings.sources(found["machine"]),
+        "sources": driver_surroundings.sources(
+            found["machine"], release=str(found["distribution"]["version"]).split(".")[0]
+        ),
         "trusted_keys": driver_surroundings.trusted_keys(),
         "serving": driver_surroundings.serving(ask),
         "out_of_service": driver_surroundings.work(),

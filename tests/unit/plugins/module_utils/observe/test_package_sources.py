@@ -125,6 +125,8 @@ def test_sections_of_dnf() -> None:
     assert [one["uri"] for one in (first, second)] == ["http://mirror/a", "http://mirror/b"]
     assert not first["enabled"]
     assert first["shared"]
+    text = "[a]\nbaseurl=http://m/rhel$releasever/${basearch}/$other\n"
+    assert package_sources.parse_repo("", text, "x86_64", "9")[0]["uri"] == "http://m/rhel9/x86_64/$other"
     (broken,) = package_sources.parse_repo("/x.repo", "enabled=1\n", "x86_64")
     assert "no section headers" in broken["problem"]
 
