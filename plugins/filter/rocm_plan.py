@@ -91,6 +91,11 @@ _value:
     reboot:
       description: C(needed), C(why) (a sentence or null) and C(allowed).
       type: dict
+    disturbed:
+      description: >-
+        A sentence where instances of vLLM run on the host, and something would be done that they do not survive.
+      type: list
+      elements: str
     fault:
       description: What is wrong with the driver, in a sentence with the remedy, or V(null).
       type: str

@@ -100,6 +100,10 @@ rocm_facts:
       description: Whether secure boot is on. V(null) on a host without EFI.
       type: bool
       sample: false
+    serving:
+      description: Names of the instances of vLLM (C(vllm@name.service)) that run, also of those in no inventory.
+      type: list
+      elements: str
     free_mib:
       description: MiB that are free where packages are unpacked, on the fuller one of C(/usr) and C(/var).
       type: int
@@ -110,7 +114,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import installed, rocm_software
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import driver_surroundings, installed, rocm_software
 
 
 def facts(module: AnsibleModule) -> dict[str, Any]:
@@ -130,6 +134,9 @@ def facts(module: AnsibleModule) -> dict[str, Any]:
         "loaded_module": files.get("/sys/module/amdgpu/version", "").strip() or None,
         "rocm": rocm_software.installed_rocm(packages, installed.text_of("/opt/rocm/.info/version")),
         "kfd": Path("/dev/kfd").is_char_device(),
+        "serving": driver_surroundings.serving(lambda argv: str(module.run_command(argv)[1]))
+        if module.get_bin_path("systemctl")
+        else [],
     }
 
 

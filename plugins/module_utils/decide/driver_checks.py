@@ -117,17 +117,21 @@ def changed_since_start(host: Facts) -> bool:
     return changed is not None and started is not None and changed >= started
 
 
-def serving_problems(serving: Sequence[str], changes: Sequence[str]) -> list[str]:
-    """Say that a host serves, and what would be done below its engines; nothing where it is out of service."""
+def serving_problems(serving: Sequence[str], changes: Sequence[str], playbook: bool = True) -> list[str]:
+    """Say that a host serves, and what would be done below its engines; nothing where it is out of service.
+
+    ``playbook`` is whether the playbook drivers knows how to do it.
+    """
     if not serving or not changes:
         return []
     units = ", ".join(f"vllm@{name}" for name in serving)
     one = len(serving) == 1
     them = "the instance" if one else "the instances"
+    way = "Run playbooks/drivers.yml, which takes one host after the other out of service for it, or drain"
+    way = way if playbook else "Drain"
     return [
         f"{units} {'runs' if one else 'run'} on this host, and {' and '.join(changes)} below "
-        f"{'it' if one else 'them'}. Nothing was changed. Run playbooks/drivers.yml, which takes one host after the "
-        f"other out of service for it, or drain and stop {them} first (docs/operations.md)."
+        f"{'it' if one else 'them'}. Nothing was changed. {way} and stop {them} first (docs/operations.md)."
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import driver_sources, rocm_sources
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.driver_checks import serving_problems
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rocm_checks import (
     fault_after,
     install_problems,
@@ -95,6 +96,9 @@ def plan(wishes: Mapping[str, Any], rocm_facts: Facts, gpu_facts: Facts) -> dict
         problems = [fault] if fault else []
     repositories = _repositories(host) if managed and not problems else []
     packages = host.to_install() if managed else []
+    rebooting = reboot(managed, wanted.reboot, rocm_facts, gpu_facts)
+    changes = [f"these packages would be installed: {', '.join(packages)},"] if packages else []
+    changes += ["the host would be rebooted"] if rebooting["needed"] and rebooting["allowed"] else []
     return {
         "applies": applies,
         "managed": managed,
@@ -109,7 +113,8 @@ def plan(wishes: Mapping[str, Any], rocm_facts: Facts, gpu_facts: Facts) -> dict
         "hold": host.held(False) if managed and wanted.hold else [],
         "release": host.held(True) if managed and (not wanted.hold or packages) else [],
         "groups": list(rocm_sources.GROUPS) if managed else [],
-        "reboot": reboot(managed, wanted.reboot, rocm_facts, gpu_facts),
+        "reboot": rebooting,
+        "disturbed": serving_problems(rocm_facts.get("serving") or (), changes, playbook=False),
         "fault": fault,
     }
 

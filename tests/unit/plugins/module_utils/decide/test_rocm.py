@@ -241,3 +241,14 @@ def test_wishes_that_cannot_be_understood(wishes: dict[str, Any], words: str) ->
     with pytest.raises(InputError) as error:
         plan(host(), BARE, **wishes)
     assert words in str(error.value)
+
+
+def test_nothing_is_changed_below_an_engine() -> None:
+    (sentence,) = plan(host(serving=["a"]), gpus("gfx942"))["disturbed"]
+    assert "vllm@a runs on this host, and these packages would be installed: " in sentence
+    assert "Nothing was changed. Drain and stop the instance first" in sentence
+    assert "drivers.yml" not in sentence
+    assert plan(host(serving=[]), gpus("gfx942"))["disturbed"] == []
+    assert plan(host("30.30.3", "7.2.3", serving=["a"]), gpus("gfx942", loaded="6.16.13"))["disturbed"] == []
+    rebooted = plan(host("30.30.3", "7.2.3", 2000, serving=["a"]), gpus("gfx942", state="no_driver"))
+    assert rebooted["reboot"]["needed"] is bool(rebooted["disturbed"])
