@@ -10,7 +10,7 @@ LAB_PYTHON ?= $(PYTHON)
 LAB_ARGS ?=
 NODE_ARGS ?= up
 # Left out of `make test`: each takes many minutes.
-LONG := bundle doctor engine gateway hosts monitoring
+LONG := boot bundle doctor engine gateway hosts monitoring
 SCENARIOS ?= $(filter-out $(LONG) rollout drivers,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 VENV := .venv/bin
 # Only the tools of .venv, and the collection of this checkout, whatever the caller has installed.

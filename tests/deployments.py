@@ -108,10 +108,12 @@ def remove_instances(host: Host, names: Sequence[str]) -> None:
         host.run("systemctl disable --now vllm@%s.service", name)
         host.run("systemctl reset-failed vllm@%s.service", name)
         host.run("rm -rf /etc/vllm/%s.yaml /etc/vllm/%s.env /var/cache/vllm/%s", name, name, name)
+        host.run("rm -rf /etc/systemd/system/vllm@%s.service.d", name)
         host.run("rm -f /var/lib/vllm/receipts/%s.json", name)
 
 
 def remove_drop_in(host: Host, name: str) -> None:
     """Take away what an administrator added to the unit of an instance, and restart it without."""
-    host.check_output("rm -r /etc/systemd/system/vllm@%s.service.d", name)
+    folder = f"/etc/systemd/system/vllm@{name}.service.d"
+    host.check_output(f"grep -L '^# Written by Ansible (gpufleet.vllm.' {folder}/*.conf | xargs rm")
     host.check_output("systemctl daemon-reload && systemctl restart vllm@%s", name)

@@ -11,7 +11,7 @@ from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.systemd import DIGEST
-from ansible_collections.gpufleet.vllm.plugins.modules.instances import ARGUMENTS
+from ansible_collections.gpufleet.vllm.plugins.modules.instances import ARGUMENTS, TEMPLATE
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = ARGUMENTS
@@ -42,11 +42,10 @@ class ActionModule(ActionBase):
         self.vars = task_vars or {}
         self.host = self.vars.get("inventory_hostname", "?")
         given = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)[1]
-        unit = self.rendered(given["unit"], {})
-        files = [
-            self.files(given, {given["loop_var"]: one, given["unit_var"]: unit}, one) for one in given["instances"]
-        ]
-        arguments = {**self._task.args, "instances": [], "unit_text": unit, "files": files}
+        units = {TEMPLATE: given["unit"], **given["units"]}
+        texts = {name: self.rendered(template, {}) for name, template in units.items()}
+        files = [self.files(given, {given["loop_var"]: one}, one) for one in given["instances"]]
+        arguments = {**self._task.args, "instances": [], "unit_texts": texts, "files": files}
         try:
             return {**result, **self.run_all(arguments, {str(one["name"]): one for one in given["instances"]})}
         except Broken as broken:

@@ -88,7 +88,8 @@ EXAMPLES = r"""
 RETURN = r"""
 instances:
   description: >-
-    By name. C(process) that runs or null, C(written_digest) of what the files say, C(proven), whether its receipt is of
+    By name. C(process) that runs or null, C(written_digest) of what the files say, C(earlier_digest), that of a process
+    that an earlier version of this collection started, or null, C(proven), whether its receipt is of
     that process, C(release), C(settings) and C(environment) as text, C(good) and C(previous) with C(digest),
     C(release), C(model), C(revision), C(time), C(problem) (why it cannot be put back, or empty) and what was
     C(measured), C(change), the mark or null, and C(restart_failed), the reason why systemd could not start it.
@@ -106,7 +107,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import instance_files
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import earlier, instance_files
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states, instance_fields
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
@@ -170,10 +171,21 @@ class States:
                 "release": self.release(name, process),
                 "settings": text_of(instance_files.SETTINGS / f"{name}.yaml") or "",
                 "environment": environment or "",
+                "earlier_digest": self.earlier_digest(name, process),
                 "change": instance_files.read_state(name, instance_files.CHANGE),
                 **{which: good_states.summary(state, self.problem(state)) for which, state in states.items()},
             }
         return found
+
+    def earlier_digest(self, name: str, process: dict[str, Any] | None) -> str | None:
+        """Return the digest of a process that an earlier version started, while its model and token are the same."""
+        if not process or not earlier.is_earlier(process["digest"]):
+            return None
+        files = instance_files.files_of(name)
+        model = good_states.settings_of(files.get(str(instance_files.SETTINGS / f"{name}.yaml"))).get("model")
+        token = any("LoadCredential" in text for text in files.values())
+        good = instance_files.read_state(name, good_states.GOOD)
+        return None if earlier.touched(process, model, good, token) else str(process["digest"])
 
     def write(self, name: str, which: str, old: dict[str, Any] | None, new: dict[str, Any] | None) -> None:
         """Keep a state where it differs."""

@@ -15,7 +15,10 @@ description:
     started from something else than its digest says, one instance after the other, in the order of the list.
   - An instance that shares GPUs with others (C(start_after) of its layout) is started when those have answered a
     request, because vLLM measures the free memory while it starts.
-  - An instance that runs from what it should is not touched. Instances that are not in the list are left alone.
+  - An instance that runs from what it should is not touched. That is so, too, where an earlier version of this
+    collection started it, whose digests had another form, from the same settings, environment, user, release, model and
+    token; it keeps that digest until it is started again.
+  - Instances that are not in the list are left alone.
   - All of a host in one call, since each call counts over many hosts.
   - The files are templates of the calling role, rendered as M(ansible.builtin.template) renders them, those of an
     instance once for each.
@@ -37,10 +40,10 @@ options:
     description: Template of the unit template.
     type: str
     required: true
-  unit_var:
-    description: Variable by which the other templates know the text of the unit template.
-    type: str
-    required: true
+  units:
+    description: By name, templates of further units that the instances need.
+    type: dict
+    default: {}
   settings:
     description: Template of C(/etc/vllm/<name>.yaml).
     type: str
@@ -61,9 +64,10 @@ options:
     description: Seconds to wait for an instance that another one is started after.
     type: int
     default: 3600
-  unit_text:
-    description: Text of the unit template, from the action plugin.
-    type: str
+  unit_texts:
+    description: By name, the texts of O(unit) and O(units), from the action plugin.
+    type: dict
+    default: {}
   files:
     description: What the action plugin has rendered for each instance.
     type: list
@@ -128,7 +132,6 @@ EXAMPLES = r"""
     instances: "{{ layout_instances }}"
     loop_var: instance
     unit: vllm@.service.j2
-    unit_var: unit_text
     settings: instance.yaml.j2
     environment: instance.env.j2
     release_var: instance_link
@@ -164,13 +167,17 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import earlier, instance_files
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.written import Writer
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, receipt
 
 SETTINGS = Path("/etc/vllm")
 UNITS = Path("/etc/systemd/system")
+TEMPLATE = "vllm@.service"
 RUNNING = ("active", "activating", "reloading")
 HEALTH_SECONDS = 5
 WAITS = "waits for "
@@ -180,13 +187,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "instances": {"type": "list", "elements": "dict", "required": True},
     "loop_var": {"type": "str", "required": True},
     "unit": {"type": "str", "required": True},
-    "unit_var": {"type": "str", "required": True},
+    "units": {"type": "dict", "default": {}},
     "settings": {"type": "str", "required": True},
     "environment": {"type": "str", "required": True},
     "drop_ins": {"type": "dict", "default": {}},
     "release_var": {"type": "str", "required": True},
     "start_timeout": {"type": "int", "default": 3600},
-    "unit_text": {"type": "str"},
+    "unit_texts": {"type": "dict", "default": {}},
     "files": {
         "type": "list",
         "elements": "dict",
@@ -215,7 +222,8 @@ def write(writer: Writer, params: dict[str, Any]) -> None:
     links = Path(params["root"]) / "instances"
     writer.folder(SETTINGS)
     writer.folder(links)
-    writer.text(UNITS / "vllm@.service", params["unit_text"])
+    for name, text in params["unit_texts"].items():
+        writer.text(UNITS / name, text)
     for one in params["files"]:
         writer.link(links / one["name"], one["release"])
         writer.text(SETTINGS / f"{one['name']}.yaml", one["settings"])
@@ -227,6 +235,35 @@ def write(writer: Writer, params: dict[str, Any]) -> None:
             else:
                 writer.folder(drop_ins)
                 writer.text(drop_ins / name, text)
+
+
+def keep_earlier(params: dict[str, Any], found: dict[str, dict[str, str]]) -> None:
+    """Let the instances that an earlier version started from the same keep the digest that they run with."""
+    for one in params["files"]:
+        process = systemd.process_of(found.get(unit_of(one["name"]), {}))
+        if not process or process["digest"] == one["digest"]:
+            continue
+        written = map(text_of, sorted((UNITS / f"{unit_of(one['name'])}.d").glob("*.conf")))
+        ours = [text for text in written if text and text.startswith(good_states.OURS)]
+        old = {
+            "settings": text_of(SETTINGS / f"{one['name']}.yaml") or "",
+            "environment": text_of(SETTINGS / f"{one['name']}.env") or "",
+            "units": "\n".join([text_of(UNITS / TEMPLATE) or "", *ours]),
+        }
+        texts = [text for _name, text in sorted(one["drop_ins"].items()) if text]
+        new = {**one, "units": "\n".join([params["unit_texts"].get(TEMPLATE, ""), *texts])}
+        digest = earlier.kept(process, old, new, one["name"], same_release(params["root"], one, process))
+        if digest:
+            one["environment"] = one["environment"].replace(one["digest"], digest)
+            one["digest"] = digest
+
+
+def same_release(root: str, one: dict[str, Any], process: dict[str, Any]) -> bool:
+    """Tell whether a process runs from the release that the link of its instance is to lead to."""
+    link = instance_files.link(Path(root), one["name"])
+    maps = (text_of(Path(f"/proc/{pid}/maps")) or "" for pid in systemd.family(process["pid"]))
+    running = receipt.release_of_any(maps)
+    return running is not None and Path(running).name == (link.parent / one["release"]).resolve().name
 
 
 class Units:
@@ -306,6 +343,7 @@ def main() -> None:
     changed = False
     try:
         units = Units(module, instances)
+        keep_earlier(module.params, units.found)
         write(writer, module.params)
         units.reload(writer.touched(UNITS))
         for one in instances:

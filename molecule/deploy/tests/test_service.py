@@ -65,7 +65,7 @@ def test_the_exposure_is_low(host: Host) -> None:
     report = host.check_output("systemd-analyze security --no-pager vllm@alpha.service")
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", report)
     assert found
-    assert float(found[1]) <= 4.0
+    assert float(found[1]) <= 2.0
 
 
 def test_it_starts_with_the_host(host: Host) -> None:

@@ -346,7 +346,7 @@ TOKENS = [new_token(), new_token()]
     [
         ("first", 0, "setting model: "),
         ("second", 0, "setting revision: "),
-        ("second", 1, "the unit, the files of the model or the token"),
+        ("second", 1, "the user or the folders of the service, the files of the model or the token"),
     ],
     ids=["from-the-hub", "a-new-commit", "a-new-token"],
 )

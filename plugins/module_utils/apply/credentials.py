@@ -12,16 +12,15 @@ ENCRYPTED = "/etc/credstore.encrypted/vllm.hf_token"
 PLAIN = "/etc/credstore/vllm.hf_token"
 
 
-def unit_properties(present: Collection[str], transient: str | None = None) -> list[str]:
+def unit_properties(present: Collection[str], unit: str = "%n") -> list[str]:
     """Return the settings of a unit that hand it the token, none where there is no token.
 
     ``present`` are those of :data:`ENCRYPTED` and :data:`PLAIN` that exist. huggingface_hub reads the token from the
-    file that ``HF_TOKEN_PATH`` names (huggingface_hub/constants.py); ``%d`` is the unit's own folder of credentials.
-    Of a ``transient`` unit, whose name that is, systemd expands no ``%d`` (252, tried 2026-11-29), and the folder is
-    the one of systemd.exec(5), "Credentials".
+    file that ``HF_TOKEN_PATH`` names (huggingface_hub/constants.py). It lies in the folder of systemd.exec(5),
+    "Credentials". ``%d``, which stands for that, came with systemd 250, and of a transient unit no specifier is
+    expanded (252, tried 2026-11-29), so that of such a one the name is given as ``unit``.
     """
-    folder = f"/run/credentials/{transient}" if transient else "%d"
     for path, setting in ((ENCRYPTED, "LoadCredentialEncrypted"), (PLAIN, "LoadCredential")):
         if path in present:
-            return [f"{setting}={NAME}:{path}", f"Environment=HF_TOKEN_PATH={folder}/{NAME}"]
+            return [f"{setting}={NAME}:{path}", f"Environment=HF_TOKEN_PATH=/run/credentials/{unit}/{NAME}"]
     return []

@@ -24,6 +24,8 @@ RUNNING = ("active", "activating", "deactivating", "reloading")
 UNIT = re.compile(r"vllm@(.+)\.service(?:\.d)?")
 # What the roles put into the folder of the engine.
 ENGINE = ("current", "instances", "releases", "installer", "bundle")
+# Units of the role serve that are not an instance's own.
+OURS = ("vllm@.service", "vllm-nvidia.service")
 # Transient units of the roles engine, model and nccl_check, and where they keep what they need while they run.
 TRANSIENT = "gpufleet-*"
 SLICE = "system-vllm.slice"
@@ -103,7 +105,8 @@ class Removal:
         if not self.writer.check:
             # systemd keeps the slice of the instances beyond the last of them
             self.run(["systemctl", "stop", SLICE])
-        self.writer.absent(UNITS / "vllm@.service")
+        for name in OURS:
+            self.writer.absent(UNITS / name)
         self._reload()
         for path in (ENCRYPTED, PLAIN):
             self.writer.absent(Path(path), shown=False)

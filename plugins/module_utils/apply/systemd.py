@@ -45,6 +45,19 @@ def quote_environment(value: str) -> str:
     return '"' + "".join(f"\\{c}" if c in ENVIRONMENT_FILE_SPECIAL else c for c in value) + '"'
 
 
+def quote_argument(value: str) -> str:
+    """Quote an argument of a command in a unit (systemd.service(5), "Command lines").
+
+    There ``%`` begins a specifier and ``$`` a variable, also in quotes, and each written twice is itself. Raises
+    :class:`InputError` for characters that have no place there.
+    """
+    bad = [character for character in value if _refused(character)]
+    if bad:
+        raise InputError(f"The argument {value!r} holds {bad[0]!r}, which has no place in a unit; take it out.")
+    special = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "%": "%%", "$": "$$"}
+    return '"' + "".join(special.get(character, character) for character in value) + '"'
+
+
 def read_environment(text: str) -> dict[str, str]:
     """Read back the lines that :func:`quote_environment` wrote, and those of one plain word."""
     found = {}

@@ -28,16 +28,18 @@ def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, An
     """
     process = found["process"] or {}
     good = found["good"] or {}
-    state = CHANGE
-    if process.get("digest") == wanted["digest"] == found["written_digest"]:
-        state = UNPROVEN
-        if good.get("digest") == wanted["digest"] or (found["proven"] and not found["change"]):
-            state = DRAINED if found["change"] else SAME
     changes = [
         *_difference("release", found["release"], wanted["release"]),
         *_differences("setting", found["settings"], wanted["settings"]),
         *_differences("environment", found["environment"], wanted["environment"]),
     ]
+    # an earlier version of this collection wrote digests of another form
+    digest = found["earlier_digest"] if found.get("earlier_digest") and not changes else wanted["digest"]
+    state = CHANGE
+    if process.get("digest") == digest == found["written_digest"]:
+        state = UNPROVEN
+        if good.get("digest") == digest or (found["proven"] and not found["change"]):
+            state = DRAINED if found["change"] else SAME
     if state == CHANGE and not changes:
         changes = [{"what": _reason(process, found), "from": None, "to": None}]
     return {
@@ -118,7 +120,7 @@ def _reason(process: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         return "it does not run"
     if process.get("digest") != found["written_digest"]:
         return "it runs from other settings than those in its files"
-    return "the unit, the files of the model or the token"
+    return "the user or the folders of the service, the files of the model or the token"
 
 
 def _receipt_baseline(good: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,7 +123,7 @@ def test_the_environment_is_read_back(one: dict[str, Any]) -> None:
     assert text.endswith("\n")
     found = environment_file.read(text)
     digest = found.pop(DIGEST)
-    assert re.fullmatch("[0-9a-f]{64}", digest)
+    assert re.fullmatch(r"2\.[0-9a-f]{64}", digest)
     assert found == one["environment"]
 
 
@@ -143,10 +145,13 @@ def test_the_digest_is_that_of_all_that_a_process_is_started_from() -> None:
         digest(one, "releases/0.33.1-cuda"),
         digest(one, serve_drain_seconds=61),
         digest(one, serve_user="other"),
+        digest(one, serve_hub_cache="/other"),
+        digest(one, serve_engine_root="/other"),
     ]
-    assert len({digest(one), *others}) == 6
+    assert len({digest(one), *others}) == 8
     # what the process does not see restarts nothing
     assert digest(one) == digest({**one, "reasons": ["x"], "warnings": ["y"], "devices": []})
+    assert digest(one) == digest(one, serve_restart_seconds=99, serve_wait_seconds=1, serve_start_limit_burst=2)
 
 
 Unit = dict[str, dict[str, list[str]]]
@@ -216,7 +221,7 @@ def test_an_engine_with_a_way_to_the_hub_gets_the_token_as_a_download_does(there
     variables = serve(layout_of(cpu_host(), kv_cache_memory_gib=1, environment=ONLINE), tokens=there)
     assert len(render("{{ __serve_with_token }}", variables)) == 1
     text = rendered("serve", "hf_token.conf", variables)
-    assert text.splitlines()[2:] == unit_properties(there)
+    assert [line for line in text.splitlines()[2:] if not line.startswith("#")] == unit_properties(there)
 
 
 @pytest.mark.parametrize(
@@ -265,6 +270,131 @@ def test_the_wait_ends_when_somebody_listens_or_the_time_is_over() -> None:
         for wanted, seconds in ((port, "60"), ("1", "1")):
             command = [sys.executable, "-c", program, "127.0.0.1", wanted, "no.service", seconds]
             subprocess.run(command, check=True, timeout=30)
+
+
+def test_programs_of_the_release_are_found_first() -> None:
+    """FlashInfer compiles its kernels with the ninja that is in the release."""
+    lines = unit(serve_engine_root="/srv/vllm")["Service"]["Environment"]
+    (path,) = [line.partition("=")[2] for line in lines if line.startswith("PATH=")]
+    assert path.split(":")[0] == "/srv/vllm/instances/%i/bin"
+    assert {"/usr/bin", "/bin"} <= set(path.split(":"))
+
+
+def test_the_calls_that_are_allowed_beyond_those_of_a_service() -> None:
+    assert unit()["Service"]["SystemCallFilter"] == ["@system-service", "pidfd_getfd"]
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="this machine has no systemd-analyze")
+def test_the_exposure_is_low(tmp_path: Path) -> None:
+    """The instance is a plain unit here, with every drop-in that it can have."""
+    one = LAYOUTS["hub"]
+    folder = tmp_path / "vllm@chat.service.d"
+    folder.mkdir()
+    variables = serve({**one, "environment": {**one["environment"], "HF_HUB_OFFLINE": "0"}}, tokens=[PLAIN])
+    (tmp_path / "vllm@.service").write_text(rendered("serve", "vllm@.service", variables))
+    for name in ("mounts.conf", "hf_token.conf"):
+        (folder / name).write_text(rendered("serve", name, variables))
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", "--threshold=20", "vllm@chat.service"]
+    done = subprocess.run(
+        command, env={"SYSTEMD_UNIT_PATH": f"{tmp_path}:"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Overall exposure level for vllm@chat.service" in done.stdout
+
+
+def test_an_instance_starts_after_what_sets_up_the_gpus() -> None:
+    found = unit()["Unit"]
+    after = {name for line in found["After"] for name in line.split()}
+    assert {
+        *("vllm-nvidia.service", "nvidia-persistenced.service", "nvidia-fabricmanager.service"),
+        "nvidia-imex.service",
+    } <= after
+    assert "vllm-nvidia.service" in found["Wants"][0].split()
+
+
+def mounts(one: dict[str, Any], **settings: Any) -> Unit:
+    return read_unit(rendered("serve", "mounts.conf", serve(one, **settings)))
+
+
+def arguments(line: str) -> list[str]:
+    """Split a command of a unit as systemd does, as far as it is used here."""
+    return [word.replace("$$", "$").replace("%%", "%") for word in shlex.split(line)]
+
+
+def test_an_instance_waits_for_what_may_be_mounted_late() -> None:
+    model = "/srv/big models/50 %"
+    one = {**LAYOUTS["cuda"], "model": model, "serve_args": {**LAYOUTS["cuda"]["serve_args"], "model": model}}
+    found = mounts(one, serve_engine_root="/data/vllm")
+    units = found["Unit"]["Wants"][0].split()
+    assert units == found["Unit"]["After"][0].split()
+    assert units == [
+        "data.mount",
+        "data-vllm.mount",
+        "srv.mount",
+        "srv-big\\x20models.mount",
+        "srv-big\\x20models-50\\x20\\x25.mount",
+    ]
+    (wait,) = found["Service"]["ExecStartPre"]
+    shell, option, _program, name, seconds, *files = arguments(wait)
+    assert (shell, option, name, seconds) == ("/bin/sh", "-c", "wait", "360")
+    assert files == ["/data/vllm/instances/chat/bin/vllm", "/srv/big models/50 %/config.json"]
+
+
+def test_a_wait_never_uses_up_the_starts() -> None:
+    """Each start that ends while it waits takes so long that the limit is never reached, whatever it is set to."""
+    for settings in ({}, {"serve_start_limit_burst": 3, "serve_start_limit_seconds": 100}):
+        found = unit(**settings)
+        burst, interval = (int(found["Unit"][key][0]) for key in ("StartLimitBurst", "StartLimitIntervalSec"))
+        (wait,) = mounts(LAYOUTS["cuda"], **settings)["Service"]["ExecStartPre"]
+        seconds, between = int(arguments(wait)[4]), int(found["Service"]["RestartSec"][0])
+        assert (seconds + between) * burst > interval
+        assert int(found["Service"]["TimeoutStartSec"][0]) > seconds
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_wait_for_files(tmp_path: Path, late: bool) -> None:
+    program = render("{{ __serve_wait_for_files }}", serve(LAYOUTS["cuda"]))
+    files = [tmp_path / "a b", tmp_path / "c"]
+    files[0].touch()
+    command = ["sh", "-c", program, "wait", "30" if late else "1", *map(str, files)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as started:
+        if late:
+            assert started.stdout
+            assert started.stdout.readline() == f"waits for {files[1]}, which is not mounted yet\n"
+            files[1].touch()
+        said = started.communicate(timeout=30)[0]
+    assert started.returncode == (0 if late else 1)
+    assert late or f"{files[1]} is not there after 1 s, or " in said
+
+
+@pytest.mark.parametrize(("fails", "gpu_there", "status"), [(1, True, 0), (99, True, 1), (99, False, 0)])
+def test_the_wait_for_the_driver(tmp_path: Path, fails: int, gpu_there: bool, status: int) -> None:
+    """nvidia-modprobe and the PCI bus are played by files."""
+    (tmp_path / "nvidia-modprobe").write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/called\ntest $(wc -l < {tmp_path}/called) -gt {fails}\n'
+    )
+    (tmp_path / "nvidia-modprobe").chmod(0o755)
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0/vendor").write_text("0x10de\n" if gpu_there else "0x8086\n")
+    program = render("{{ __serve_wait_for_driver }}", serve(LAYOUTS["cuda"]))
+    program = program.replace("/usr/bin/", f"{tmp_path}/").replace("/sys/bus/pci/devices", str(tmp_path))
+    done = subprocess.run(["sh", "-c", program, "wait", "4"], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == status
+    assert (tmp_path / "called").read_text().splitlines()[0] == "-c0 -u"
+    assert status == 0 or "nvidia-uvm cannot be loaded after 4 s" in done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="this machine has no systemd-analyze")
+def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
+    variables = serve(LAYOUTS["hub"])
+    for name in ("vllm@.service", "vllm-nvidia.service"):
+        text = rendered("serve", name, variables).replace("/opt/vllm/instances/%i/bin/vllm serve", "/bin/true serve")
+        (tmp_path / name.replace("@", "@chat")).write_text(text)
+    (tmp_path / "vllm@chat.service.d").mkdir()
+    (tmp_path / "vllm@chat.service.d/mounts.conf").write_text(rendered("serve", "mounts.conf", variables))
+    command = ["systemd-analyze", "verify", *map(str, sorted(tmp_path.glob("*.service")))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if "vllm" in line] == []
 
 
 def test_no_secret_and_no_undefined_value_is_in_the_unit() -> None:

@@ -10,7 +10,11 @@ import pytest
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpufleet.vllm.plugins.action import rollout_plan as action
 
-CHANGE: dict[str, Any] = {"what": "the unit, the files of the model or the token", "from": None, "to": None}
+CHANGE: dict[str, Any] = {
+    "what": "the user or the folders of the service, the files of the model or the token",
+    "from": None,
+    "to": None,
+}
 
 
 def planned(path: Path, monkeypatch: pytest.MonkeyPatch, state: str, **more: Any) -> tuple[dict[str, Any], str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, receipt
 from ansible_collections.gpufleet.vllm.plugins.modules import instances
 
 from tests.unit.plugins.modules.running import run
@@ -61,13 +61,13 @@ class Host:
             }
             for name in names
         ]
-        given = {"instances": [], "loop_var": "one", "unit": "u", "unit_var": "t", "settings": "s", "environment": "e"}
+        given = {"instances": [], "loop_var": "one", "unit": "u", "settings": "s", "environment": "e"}
         return run(
             instances,
             self.capsys,
             root=str(self.folder / "opt"),
             release_var="r",
-            unit_text="[Service]\n",
+            unit_texts={"vllm@.service": "[Service]\n", "vllm-nvidia.service": "[Unit]\n"},
             files=files,
             **given,
             **more,
@@ -158,3 +158,34 @@ def test_check_mode_does_not_wait(host: Host) -> None:
     host.units(a=("inactive", 0, "enabled"), b=("inactive", 0, "enabled"))
     found = host.run("a", "b", after={"b": ["a"]}, _ansible_check_mode=True)
     assert (found["started"], found["waiting"]) == (["a", "b"], {})
+
+
+@pytest.mark.parametrize(("release", "restarted"), [("0.33.0-cuda", []), ("0.32.0-cuda", ["a"])])
+def test_an_instance_of_an_earlier_version_runs_on(
+    host: Host, monkeypatch: pytest.MonkeyPatch, release: str, restarted: list[str]
+) -> None:
+    """The files are rewritten, systemd reads them again, and the process is left alone while all of it is the same."""
+    old = "a" * 64
+    settings, units = host.folder / "etc/vllm", host.folder / "etc/systemd/system"
+    settings.mkdir(parents=True)
+    (settings / "a.yaml").write_text("# Written by Ansible, once\na: 1\n")
+    (settings / "a.env").write_text(f"GPUFLEET_DIGEST={old}\n")
+    (units / "vllm@.service").write_text("[Service]\n# an older text\nLimitNOFILE=1\n")
+    (host.folder / "opt/releases/0.33.0-cuda").mkdir(parents=True)
+    (host.folder / "opt/current").symlink_to("releases/0.33.0-cuda")
+    monkeypatch.setattr(systemd, "environment_of", lambda pid: {"GPUFLEET_DIGEST": old})
+    monkeypatch.setattr(
+        receipt,
+        "release_of_any",
+        lambda maps: f"{host.folder}/opt/releases/{release}" if list(maps) else None,
+    )
+    host.units(a=("active", 7, "enabled"))
+    checked = host.run("a", _ansible_check_mode=True)
+    found = host.run("a")
+    assert checked["restarted"] == found["restarted"] == restarted
+    assert checked["written"] == found["written"]
+    assert "daemon-reload" in host.told()
+    assert (units / "vllm@.service").read_text() == "[Service]\n"
+    assert ((settings / "a.env").read_text() == f"GPUFLEET_DIGEST={old}\n") is (restarted == [])
+    again = host.run("a")
+    assert (again["written"], again["restarted"]) == ([], restarted)

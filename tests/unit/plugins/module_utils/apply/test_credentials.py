@@ -9,7 +9,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.credentials im
     unit_properties,
 )
 
-PATH = "Environment=HF_TOKEN_PATH=%d/hf_token"
+PATH = "Environment=HF_TOKEN_PATH=/run/credentials/%n/hf_token"
 
 
 @pytest.mark.parametrize(

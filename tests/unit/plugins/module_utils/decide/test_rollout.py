@@ -62,6 +62,21 @@ def test_what_becomes_of_an_instance(told: dict[str, Any], state: str) -> None:
     assert rollout.compare(WANTED, told)["state"] == state
 
 
+@pytest.mark.parametrize(
+    ("told", "state"),
+    [
+        (found("old", "old", good="old", earlier_digest="old"), "same"),
+        (found("old", "old", earlier_digest="old"), "unproven"),
+        (found("old", "new", good="old", earlier_digest="old"), "change"),
+        (found("old", "old", good="old", earlier_digest="old", release="0.32.0-cuda"), "change"),
+        # its model or token was replaced
+        (found("old", "old", good="old", earlier_digest=None), "change"),
+    ],
+)
+def test_an_instance_of_an_earlier_version_of_the_collection(told: dict[str, Any], state: str) -> None:
+    assert rollout.compare(WANTED, told)["state"] == state
+
+
 def test_what_differs_is_told() -> None:
     old = found("old", "old", release="0.32.0-cuda", settings={"model": "/m", "enforce-eager": True}, environment={})
     assert rollout.compare(WANTED, old)["changes"] == [
@@ -77,7 +92,7 @@ def test_what_differs_is_told() -> None:
     [
         (found(None), "it does not run"),
         (found("old"), "it runs from other settings than those in its files"),
-        (found("old", "old"), "the unit, the files of the model or the token"),
+        (found("old", "old"), "the user or the folders of the service, the files of the model or the token"),
     ],
 )
 def test_what_no_setting_says(told: dict[str, Any], words: str) -> None:
