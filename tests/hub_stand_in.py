@@ -17,7 +17,10 @@ redirect to another server, which knows no tokens. A file ``.gated`` in it makes
 and its files cannot, as on the Hub, but by tokens that begin with what the file holds, if it holds something;
 ``.pending`` and ``.fine-grained`` say why not. ``.forbidden`` makes every file of it end in a bare 403, as behind a
 proxy that refuses. ``.slow`` holds the bytes per second at which large files are sent, ``.cut`` how many of them arrive
-before the connection breaks, once, and ``.damage`` how often whole large files are sent with a byte changed.
+before the connection breaks, once, ``.stall`` after how many nothing more is sent and the connection stays open, once,
+and ``.damage`` how often whole large files are sent with a byte changed. ``.status`` holds a status such as 429 that
+every request for a file is answered with, ``.xet`` the address of the Xet storage that large files are said to lie in;
+there is none here, and whoever asks without Xet gets them as before.
 
     python tests/hub_stand_in.py --folder DIR --port 8081 [--host 127.0.0.1]
 """
@@ -31,7 +34,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -41,12 +44,14 @@ from urllib.parse import unquote, urlsplit
 
 API = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)(?:/(?P<view>revision|tree)/(?P<revision>[^/]+))?/?")
 AUTH_CHECK = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)/auth-check")
+XET = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)/xet-read-token/[^/]+")
 LARGE = re.compile(r"/lfs/(?P<model>[^/]+/[^/]+)/(?P<file>.+)")
 LARGE_BYTES = 1024 * 1024
 FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 TOKEN = re.compile(r"Bearer hf_good\w*")
 BRANCH = "main"
+SILENT_SECONDS = 600
 
 
 class Refused(Exception):
@@ -148,6 +153,8 @@ class Handler(BaseHTTPRequestHandler):
             elif match := AUTH_CHECK.fullmatch(path):
                 self.check_access(self.server.model(match["model"], None)[0])
                 self.say_json({}, with_body)
+            elif match := XET.fullmatch(path):
+                self.say_xet(**match.groupdict(), with_body=with_body)
             elif match := API.fullmatch(path):
                 self.say_json(self.describe(**match.groupdict()), with_body)
             elif match := LARGE.fullmatch(path):
@@ -188,6 +195,13 @@ class Handler(BaseHTTPRequestHandler):
             message = "Please enable access to public gated repositories in your fine-grained token settings."
         raise Refused(HTTPStatus.FORBIDDEN, "GatedRepo", message)
 
+    def say_xet(self, model: str, with_body: bool) -> None:
+        """Send where the Xet storage is, and a token for it."""
+        address = (self.server.folder / model / ".xet").read_text().strip()
+        told = {"X-Xet-Cas-Url": address, "X-Xet-Access-Token": "xet", "X-Xet-Token-Expiration": "4102444800"}
+        answer = {"casUrl": address, "accessToken": "xet", "exp": 4102444800}
+        self.say_json(answer, with_body, headers=told)
+
     def describe(self, model: str, view: str | None, revision: str | None) -> Any:
         """Answer a question about a model."""
         folder, commit = self.server.model(model, revision)
@@ -213,6 +227,8 @@ class Handler(BaseHTTPRequestHandler):
         self.check_access(folder)
         if (folder / ".forbidden").exists():
             raise Refused(HTTPStatus.FORBIDDEN, "", "Forbidden by the proxy")
+        if (folder / ".status").exists():
+            raise Refused(HTTPStatus(int((folder / ".status").read_text())), "", "Not now")
         path = _files(folder).get(file)
         if path is None:
             raise Refused(HTTPStatus.NOT_FOUND, "EntryNotFound", "Entry not found")
@@ -224,12 +240,21 @@ class Handler(BaseHTTPRequestHandler):
                 **headers,
                 "X-Linked-Etag": headers["ETag"],
                 "X-Linked-Size": str(path.stat().st_size),
+                **self.xet_headers(folder, path, commit),
                 "Content-Length": "0",
             }.items():
                 self.send_header(name, value)
             self.end_headers()
         else:
             self.send_content(path, headers, with_body)
+
+    def xet_headers(self, folder: Path, path: Path, commit: str) -> dict[str, str]:
+        """What tells huggingface_hub that a file can be had by Xet (huggingface_hub/utils/_xet.py)."""
+        if not (folder / ".xet").exists():
+            return {}
+        model = folder.relative_to(self.server.folder)
+        route = f"{self.server.url}/api/models/{model}/xet-read-token/{commit}"
+        return {"X-Xet-Hash": _digest(path), "X-Xet-Refresh-Route": route}
 
     def say_large(self, model: str, file: str, with_body: bool) -> None:
         """Send a large file, as the storage behind the Hub does: no model is known there, and no token is asked for."""
@@ -285,11 +310,24 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
+        stall = self.instruction(path, ".stall") if is_large(path) else 0
+        if stall and stall < len(content):
+            self.use_up(path, ".stall", 0)
+            self.wfile.write(content[:stall])
+            self.stay_silent()
+            return
         piece = max(1, rate // 10) if rate else len(content) or 1
         for begin in range(0, len(content), piece):
             self.wfile.write(content[begin : begin + piece])
             if rate:
                 time.sleep(0.1)
+
+    def stay_silent(self) -> None:
+        """Keep the connection open and send nothing, until the other side is gone or the server ends."""
+        self.close_connection = True
+        self.connection.settimeout(SILENT_SECONDS)
+        with suppress(OSError):
+            self.connection.recv(1)
 
     def say_json(
         self,

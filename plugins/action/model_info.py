@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Reads a folder of the control node in the process that is there: one of its own for each host costs more."""
+"""Reads a folder of the control node in the process that is there, and asks the hub once for all hosts of a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import hub_answers
 
 
 class ActionModule(ActionBase):
@@ -22,8 +23,10 @@ class ActionModule(ActionBase):
         arguments = self._task.args
         folder = str(arguments.get("model") or "")
         here = self._connection.transport == "local" and not self._connection.become
-        if not here or not folder.startswith("/") or set(arguments) & {"config", "saved", "save"}:
+        if not here or not folder or set(arguments) & {"config", "saved", "save"}:
             return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
+        if not folder.startswith("/"):
+            return {**result, **self.from_hub(task_vars)}
         try:
             found = model.read_folder(folder)
         except InputError as error:
@@ -31,3 +34,19 @@ class ActionModule(ActionBase):
                 return {**result, "failed": True, "msg": str(error)}
             found = {"problem": str(error)}
         return {**result, "changed": False, "model_facts": found}
+
+    def from_hub(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Ask the hub about a model, or take what another host of the run was answered."""
+        environment: dict[str, Any] = {}
+        self._compute_environment_string(environment)
+        arguments = dict(self._task.args)
+
+        def ask() -> dict[str, Any]:
+            answer: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
+            # how it was called holds the token's place, and is this task's alone
+            return {key: value for key, value in answer.items() if key != "invocation"}
+
+        def failed(answer: dict[str, Any]) -> bool:
+            return bool(answer.get("failed") or (answer.get("model_facts") or {}).get("problem"))
+
+        return hub_answers.asked_once({"arguments": arguments, "environment": environment}, ask, failed)

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: snapshot_problems
-short_description: Says whether what is to be downloaded fits the disk
+short_description: Says what stands against downloads
 version_added: 0.1.0
 author: The gpufleet.vllm maintainers
 description:
-  - Adds up what is missing of all snapshots and compares it with what is free.
+  - Adds up what is missing of all snapshots and compares it with what is free, and passes on what the module has found
+    of the cache's folder and of the file of certificates.
 options:
   _input:
     description:
@@ -48,16 +49,17 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 
 def snapshot_problems(observed: Any, cache: str) -> list[str]:
-    """Say what does not fit."""
+    """Say what stands against them."""
     wanted = [
         {
             "model": one["item"]["model"] if "item" in one else one["model"],
             "missing_bytes": one["missing_bytes"],
             "free_bytes": one["free_bytes"],
+            "problems": one.get("problems"),
         }
         for one in plain(observed)
     ]
-    return snapshots.disk_problems(wanted, str(cache))
+    return snapshots.problems(wanted, str(cache))
 
 
 class FilterModule:

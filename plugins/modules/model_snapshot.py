@@ -19,7 +19,7 @@ options:
     description:
       - V(present) brings the snapshot about, V(observed) only looks. The others are what V(present) is made of.
     type: str
-    choices: [present, observed, started, read, verified, dropped]
+    choices: [present, observed, started, read, stopped, verified, dropped]
     default: present
   model:
     description: Id of the model on the hub.
@@ -54,6 +54,43 @@ options:
     description: Seconds that the download may take.
     type: int
     default: 14400
+  stall_seconds:
+    description:
+      - Seconds without a single byte after which the download counts as stalled. It is stopped then, and begun again
+        with what is not whole.
+    type: int
+    default: 60
+  retries:
+    description:
+      - How often a download that stalled, or that ended for a reason that may pass (429, 5xx, a broken connection), is
+        begun again without that a further file has become whole in between.
+    type: int
+    default: 3
+  xet:
+    description:
+      - Whether the hub's Xet storage is used. A download that stalls with it goes on without it, but for files of more
+        than 50 GB, which can be had by Xet only.
+    type: bool
+    default: true
+  http_proxy:
+    description: Proxy for HTTP. By default C(http_proxy) of the task's environment on the host.
+    type: str
+  https_proxy:
+    description: Proxy for HTTPS. By default C(https_proxy) of the task's environment on the host.
+    type: str
+  no_proxy:
+    description: Names that are reached without a proxy. By default C(no_proxy) of the task's environment on the host.
+    type: str
+  ca_bundle:
+    description: File on the host with the certificates of all authorities that are believed. By default the tool's own.
+    type: path
+  environment:
+    description: Further variables of the tool, such as C(HF_HUB_DOWNLOAD_TIMEOUT). No place for secrets.
+    type: dict
+    default: {}
+  user:
+    description: User who reads the cache; only looked at with O(state=observed).
+    type: str
   verify:
     description: >-
       V(changed) compares files with their digests that were not compared yet or have changed since, V(always) all,
@@ -118,6 +155,15 @@ present_bytes:
   description: What the cache holds of the model.
   returned: with O(state=observed) and O(state=read)
   type: int
+problems:
+  description: Sentences about what stands against a download, of the cache's folder and of O(ca_bundle).
+  returned: with O(state=observed)
+  type: list
+  elements: str
+activity:
+  description: A number that changes with every byte that is written.
+  returned: with O(state=read)
+  type: int
 running:
   description: Whether a download is going on.
   returned: with O(state=observed) and O(state=read)
@@ -158,19 +204,24 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import credentials, transient
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.hub_cache import Snapshot
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.systemd import quote_environment
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import places, redact, systemd
 
 RUNNING = Path("/run/gpufleet-download")
 OUTPUT_LINES = 60
 # Time of one call that compares files, so that the play shows progress.
 VERIFY_SECONDS = 10
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+# The names under which HTTP libraries look for the authorities: httpx and OpenSSL, requests, curl.
+AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+# What ProtectHome=yes closes (systemd.exec(5)).
+HOMES = tuple(map(Path, ("/home", "/root", "/run/user")))
 
 ARGUMENTS: dict[str, Any] = {
     "state": {
         "type": "str",
-        "choices": ["present", "observed", "started", "read", "verified", "dropped"],
+        "choices": ["present", "observed", "started", "read", "stopped", "verified", "dropped"],
         "default": "present",
     },
     "model": {"type": "str", "required": True},
@@ -181,6 +232,16 @@ ARGUMENTS: dict[str, Any] = {
     "hf": {"type": "path", "default": "/opt/vllm/current/bin/hf"},
     "workers": {"type": "int", "default": 8},
     "timeout": {"type": "int", "default": 14400},
+    "stall_seconds": {"type": "int", "default": 60},
+    "retries": {"type": "int", "default": 3},
+    "xet": {"type": "bool", "default": True},
+    # an address of a proxy may hold a password
+    "http_proxy": {"type": "str", "no_log": True},
+    "https_proxy": {"type": "str", "no_log": True},
+    "no_proxy": {"type": "str"},
+    "ca_bundle": {"type": "path"},
+    "environment": {"type": "dict", "default": {}},
+    "user": {"type": "str"},
     "verify": {"type": "str", "choices": ["changed", "always", "never"], "default": "changed"},
     "names": {"type": "list", "elements": "str", "default": []},
 }
@@ -222,7 +283,24 @@ class Download:
             "free_bytes": shutil.disk_usage(existing).free,
             "present_bytes": self.snapshot.present_bytes(),
             "running": self.running(),
+            "problems": self.problems(cache),
         }
+
+    def problems(self, cache: Path) -> list[str]:
+        """Say what stands against a download, or against reading it afterwards."""
+        found = []
+        bundle, user = self.wanted["ca_bundle"], self.wanted["user"]
+        if bundle and not Path(bundle).is_file():
+            found.append(
+                f"model_ca_bundle names {bundle}, which is no file on the host; correct it, or install what it names."
+            )
+        closed = places.closed_to(cache, user) if user else None
+        if closed:
+            found.append(
+                f"{closed} on the way to {cache} (model_hub_cache) is closed to the user {user}, who reads the models; "
+                f"open it (chmod o+x {closed}), or name another folder in model_hub_cache."
+            )
+        return found
 
     def started(self) -> dict[str, Any]:
         """Start the download, unless one is going on."""
@@ -259,8 +337,15 @@ class Download:
         present = [path for path in (credentials.ENCRYPTED, credentials.PLAIN) if Path(path).exists()]
         return [f"--property={line}" for line in credentials.unit_properties(present, self.unit)]
 
+    def stopped(self) -> dict[str, Any]:
+        """End a download that goes on."""
+        self.module.run_command(["systemctl", "stop", self.unit])
+        return {}
+
     def settings(self) -> dict[str, str]:
         """Settings of the unit. It writes nowhere but into the cache."""
+        cache = Path(self.wanted["cache"]).resolve()
+        at_home = any(cache.is_relative_to(home) for home in HOMES)
         return {
             "Description": f"download of {self.wanted['model']}",
             "EnvironmentFile": str(self.folder / "environment"),
@@ -270,9 +355,9 @@ class Download:
             "UMask": "0022",
             "NoNewPrivileges": "yes",
             "PrivateTmp": "yes",
-            "ProtectHome": "yes",
+            "ProtectHome": "read-only" if at_home else "yes",
             "ProtectSystem": "strict",
-            "ReadWritePaths": self.wanted["cache"],
+            "ReadWritePaths": str(cache),
         }
 
     def environment_file(self) -> None:
@@ -284,13 +369,20 @@ class Download:
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "HOME": "/tmp",  # noqa: S108 - its own, see PrivateTmp
         }
+        if not self.wanted["xet"]:
+            values["HF_HUB_DISABLE_XET"] = "1"
+        if self.wanted["ca_bundle"]:
+            values.update(dict.fromkeys(AUTHORITIES, self.wanted["ca_bundle"]))
         for name in PROXIES:
             for variant in (name, name.upper()):
-                if os.environ.get(variant):
-                    values[variant] = os.environ[variant]
+                value = self.wanted.get(name) or os.environ.get(variant)
+                if value:
+                    values[variant] = value
+        values.update({name: str(value) for name, value in self.wanted["environment"].items()})
         path = self.folder / "environment"
         path.touch(mode=0o600)
-        path.write_text("".join(f'{name}="{value}"\n' for name, value in values.items()), encoding="utf-8")
+        lines = [f"{name}={quote_environment(value)}\n" for name, value in values.items()]
+        path.write_text("".join(lines), encoding="utf-8")
 
     def read(self) -> dict[str, Any]:
         """How far it is, and how it ended."""
@@ -302,11 +394,15 @@ class Download:
             output = (self.folder / "output").read_text(encoding="utf-8", errors="replace")
         except OSError:
             output = ""
+        if not running:
+            # it may hold the password of a proxy, and nobody reads it any more
+            (self.folder / "environment").unlink(missing_ok=True)
         return {
             "running": running,
+            "activity": self.snapshot.activity(),
             "result": properties.get("Result") or "success",
             "present_bytes": self.snapshot.present_bytes(),
-            "output": output.splitlines()[-OUTPUT_LINES:],
+            "output": [redact.redacted(line) for line in output.splitlines()[-OUTPUT_LINES:]],
         }
 
     def verified(self) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 from conftest import Deploy
 from testinfra.host import Host
 
@@ -28,7 +31,9 @@ def test_a_unit_with_an_older_text_is_rewritten_and_what_runs_is_left_alone(host
     assert deploy().count("changed") == 0
 
 
-def test_an_instance_that_an_earlier_version_started_runs_on(host: Host, deploy: Deploy) -> None:
+def test_an_instance_that_an_earlier_version_started_runs_on(
+    host: Host, deploy: Deploy, models: list[dict[str, Any]]
+) -> None:
     """Its digest has another form. What it was started from is compared, and a change of that restarts it."""
     written = host.file("/etc/vllm/beta.env").content_string
     host.check_output("sed -i 's/^GPUFLEET_DIGEST=.*/GPUFLEET_DIGEST=%s/' /etc/vllm/beta.env", OLD_DIGEST)
@@ -45,9 +50,10 @@ def test_an_instance_that_an_earlier_version_started_runs_on(host: Host, deploy:
         assert unit(host, "beta", "InvocationID", "MainPID") == before
     assert OLD_DIGEST in host.file("/etc/vllm/beta.env").content_string
 
-    host.check_output("touch /var/lib/vllm/models/beta/config.json")
-    assert deploy().code == 0
+    wanted = copy.deepcopy(models)
+    wanted[1]["environment"] = {"ANOTHER": "1"}
+    assert deploy(vllm_models=wanted).code == 0
     assert unit(host, "beta", "MainPID") != before[1:]
-    assert host.file("/etc/vllm/beta.env").content_string.splitlines()[0] == written.splitlines()[0]
     assert OLD_DIGEST not in host.file("/etc/vllm/beta.env").content_string
-    assert deploy().count("changed") == 0
+    assert deploy().code == 0
+    assert host.file("/etc/vllm/beta.env").content_string == written

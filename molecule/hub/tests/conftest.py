@@ -41,7 +41,7 @@ class Hub:
         """The commit of its branch main."""
         return commit_of(self.model)
 
-    def instruct(self, **instructions: int) -> None:
+    def instruct(self, **instructions: object) -> None:
         """Make it slow, let it break off, let it damage files."""
         for name, number in instructions.items():
             (self.model / f".{name}").write_text(str(number))

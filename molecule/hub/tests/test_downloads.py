@@ -191,9 +191,61 @@ def test_a_branch_is_pinned_to_its_commit_and_old_commits_go_when_asked(
 
 
 def test_the_hub_cannot_be_reached_from_the_node(host: Host, hub: Hub, download: Download) -> None:
-    run = download(model_hub_endpoint="http://127.0.0.1:9")
+    run = download(model_hub_endpoint="http://127.0.0.1:9", model_download_retries=1)
     assert run.code != 0
-    assert f"{MODEL} could not be downloaded: the host does not reach the hub." in run.text, run.output
+    assert f"{MODEL} could not be downloaded: the host does not reach the hub, or the proxy before it." in run.text, (
+        run.output
+    )
+
+
+def test_a_stall_is_seen_and_gone_on_from_without_xet(host: Host, hub: Hub, download: Download) -> None:
+    """The hub is open and its Xet storage is not: the tool by itself waits there for minutes."""
+    hub.instruct(xet="http://127.0.0.1:9")
+    begin = time.monotonic()
+    run = download(model_download_stall_seconds=15)
+    assert run.code == 0, run.output
+    assert "no byte arrived for 15 s; going on in 5 s with what is not whole" in run.text
+    assert "did not get on with Xet and goes on without it" in run.text
+    assert time.monotonic() - begin < 90
+    assert listed(host) == expected(hub)
+    assert host.run("ls /run/gpufleet-download/*/environment").rc != 0
+
+
+def test_a_hub_that_has_a_fault_of_its_own(host: Host, hub: Hub, download: Download) -> None:
+    hub.instruct(status=503)
+    run = download(model_download_retries=0)
+    assert run.code != 0
+    assert "the hub, or a proxy before it, has a fault of its own (5xx). Remedy: run it again later" in run.text
+
+
+def test_a_proxy_that_is_not_there_and_its_password(host: Host, hub: Hub, download: Download) -> None:
+    run = download("-vvv", model_http_proxy="http://user:Secret7Word@127.0.0.1:9", model_download_retries=0)
+    assert run.code != 0
+    assert "the host does not reach the hub, or the proxy before it" in run.text, run.output
+    assert "Secret7Word" not in run.output
+    assert host.run("grep -r Secret7Word /run/gpufleet-download /run/systemd/transient /var/log").rc != 0
+    assert "Secret7Word" not in host.check_output("journalctl --no-pager --boot")
+
+
+def test_a_cache_in_a_home(host: Host, hub: Hub, download: Download) -> None:
+    """A home that the service's user may enter is as good as another folder; one that is closed is refused before."""
+    host.check_output("useradd --system vllm 2>/dev/null; mkdir -p /home/models && chmod 700 /home/models")
+    closed = download(model_hub_cache="/home/models/hub")
+    assert closed.code != 0
+    assert "/home/models on the way to /home/models/hub (model_hub_cache) is closed to the user vllm" in closed.text
+    assert closed.count("changed") == 0
+    host.check_output("chmod 711 /home/models")
+    opened = download(model_hub_cache="/home/models/hub")
+    assert opened.code == 0, opened.output
+    assert host.file(f"/home/models/hub/models--org--chat/snapshots/{hub.commit}/config.json").exists
+    host.check_output("rm -rf /home/models")
+
+
+def test_a_file_of_authorities_that_is_not_there(hub: Hub, download: Download) -> None:
+    run = download(model_ca_bundle="/etc/ssl/none.crt")
+    assert run.code != 0
+    assert "model_ca_bundle names /etc/ssl/none.crt, which is no file on the host" in run.text, run.output
+    assert run.count("changed") == 0
 
 
 def test_a_model_that_is_not_on_the_hub(hub: Hub, download: Download) -> None:

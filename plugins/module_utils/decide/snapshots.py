@@ -32,6 +32,15 @@ def snapshots(
     return list(found.values())
 
 
+def problems(wanted: Sequence[Mapping[str, Any]], cache: str) -> list[str]:
+    """Return a sentence for each thing that stands against the downloads.
+
+    Each of ``wanted`` has ``model``, ``missing_bytes``, ``free_bytes`` and ``problems`` of its own.
+    """
+    own = [problem for one in wanted for problem in one.get("problems") or ()]
+    return [*dict.fromkeys(own), *disk_problems(wanted, cache)]
+
+
 def disk_problems(wanted: Sequence[Mapping[str, Any]], cache: str) -> list[str]:
     """Return a sentence when the snapshots that are not there do not fit.
 

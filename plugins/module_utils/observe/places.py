@@ -9,6 +9,7 @@ import hashlib
 import os
 import pwd
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,14 @@ SECONDS = 60
 def folder_digest(folder: Path) -> str:
     """Return a digest of the names, sizes in bytes and modification times of the files right in a folder."""
     files = sorted((file.name, file.stat()) for file in folder.iterdir() if file.is_file())
-    text = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in files)
+    text = "\n".join(f"{name} {found.st_size} {found.st_mtime_ns}" for name, found in files)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def file_digest(file: Path) -> str:
     """Return a digest of the size in bytes and the modification time of a file, which says nothing of its content."""
-    stat = file.stat()
-    return hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
+    found = file.stat()
+    return hashlib.sha256(f"{found.st_size} {found.st_mtime_ns}".encode()).hexdigest()
 
 
 def path_facts(name: str) -> dict[str, Any]:
@@ -63,8 +64,8 @@ def tree(folder: Path) -> dict[str, list[int]]:
             path = Path(place) / name
             # a file may go while it is looked at
             with contextlib.suppress(OSError):
-                stat = path.stat()
-                found[str(path.relative_to(folder))] = [stat.st_size, stat.st_mtime_ns]
+                seen = path.stat()
+                found[str(path.relative_to(folder))] = [seen.st_size, seen.st_mtime_ns]
     return dict(sorted(found.items()))
 
 
@@ -76,3 +77,31 @@ def user_facts(name: str) -> dict[str, Any] | None:
         return None
     groups = sorted(group.gr_name for group in grp.getgrall() if name in group.gr_mem)
     return {"home": entry.pw_dir, "shell": entry.pw_shell, "groups": groups}
+
+
+def closed_to(path: Path, name: str) -> Path | None:
+    """Return the first folder on the way to a path that a user may not enter, by owner, group and mode; None when open.
+
+    A user who is not there yet is one of the others. Where a folder has an access list, its mode does not say it.
+    """
+    try:
+        entry = pwd.getpwnam(name)
+        user, groups = entry.pw_uid, {entry.pw_gid, *(one.gr_gid for one in grp.getgrall() if name in one.gr_mem)}
+    except KeyError:
+        user, groups = -1, set()
+    for folder in reversed([path, *path.parents]):
+        try:
+            found = folder.stat()
+        except OSError:
+            return None
+        needed = stat.S_IXUSR if found.st_uid == user else stat.S_IXGRP if found.st_gid in groups else stat.S_IXOTH
+        if user != 0 and not found.st_mode & needed and not _has_list(folder):
+            return folder
+    return None
+
+
+def _has_list(folder: Path) -> bool:
+    try:
+        return "system.posix_acl_access" in os.listxattr(folder)
+    except OSError:
+        return False

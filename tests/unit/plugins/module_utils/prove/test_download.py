@@ -21,16 +21,23 @@ MIB = 1024**2
         ("401 Client Error: Unauthorized for url", "exit-code", "refuses the token"),
         ("403 Client Error: Forbidden for url", "exit-code", "refuses the host"),
         ("429 Client Error: Too Many Requests", "exit-code", "asks for patience"),
-        ("httpx.ConnectError: [Errno -2] Name or service not known", "exit-code", "does not reach the hub"),
+        ("httpx.ConnectError: [Errno -2] Name or service not known", "exit-code", "cannot be resolved"),
         ("ReadTimeout: The read operation timed out", "exit-code", "answers too slowly"),
         ("", "timeout", "model_download_timeout"),
         ("something else", "exit-code", "no more than the lines above"),
     ],
 )
 def test_cause(line: str, result: str, said: str) -> None:
-    found, remedy = cause(["Downloading", line], result)
-    assert said in found
-    assert remedy
+    found = cause(["Downloading", line], result)
+    assert said in found.said
+    assert found.remedy
+
+
+def test_what_it_ended_with_counts_and_not_what_it_got_over() -> None:
+    lines = ["HTTP Error 503 thrown while requesting HEAD http://x", "OSError: [Errno 28] No space left on device"]
+    assert "disk is full" in cause(lines, "exit-code").said
+    assert not cause(lines, "exit-code").later
+    assert "5xx" in cause([*lines[:1], "Error: Local entry not found."], "exit-code").said
 
 
 @pytest.mark.parametrize(
