@@ -127,7 +127,7 @@ def message(headline: str, lines: Sequence[str], name: str, known: Mapping[str, 
             text += _wrapped(remedy, f"  {number}. ", "     ")
     if not found:
         text += [f"  | {signature.shortened(line)}"[:WIDTH] for line in journal.telling(lines, LINES_SHOWN)]
-    help_ = f" More: {found[0]['help']}" if found else ""
+    help_ = f" - more: {found[0]['help']}" if found else ""
     end = f"The whole log: journalctl -b -u vllm@{name}.service{help_}"
     return "\n".join([*text[: MOST_LINES - 1], end])
 

@@ -155,6 +155,6 @@ def test_the_warm_up_reads_the_same_table() -> None:
     assert "unrecognized arguments: --swap-space 4: a typing error" in text
     assert "  1. Correct extra_args" in text
     assert text.endswith(
-        "journalctl -b -u vllm@chat.service More: docs/troubleshooting.md#vllm-does-not-know-an-option"
+        "journalctl -b -u vllm@chat.service - more: docs/troubleshooting.md#vllm-does-not-know-an-option"
     )
     assert "| INFO fine" in fault.message("It died.", ["INFO fine"], "chat", {})
