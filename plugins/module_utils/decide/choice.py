@@ -37,7 +37,7 @@ FEWER_SEQUENCES = (256, 128, 64, 32, 16)
 SEQUENCES_GAIN = 0.10
 THROUGHPUT, LATENCY = "throughput", "latency"
 # Too little memory is what fewer sequences may mend.
-TOO_LITTLE = ("kv_cache_too_small", "out_of_memory")
+TOO_LITTLE = ("kv_cache_too_small", "out_of_memory", "state_blocks")
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def evaluate(
         # sizes that a person wrote are taken without an account
         if not wish.sizes_written:
             raise
-        said = (*begun.warnings, f"{unknown} is not known, so neither memory nor speed could be planned")
+        said = (*begun.warnings, f"memory was not computed, and neither was speed: {unknown} is not known")
         return replace(begun, warnings=said)
 
 

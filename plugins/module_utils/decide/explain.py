@@ -25,6 +25,8 @@ QUANTIZED_OVERHEAD = 1.04
 NOT_QUANTIZED = frozenset(
     ("embedding", "position_embedding", "lm_head", "norm", "router", "vision", "projector", "mtp")
 )
+# Refusals that say themselves what to write.
+OWN_REMEDIES = ("memory_held", "utilization_too_high", "state_blocks", "kv_cache_memory_too_large")
 # GPUs on one host, and hosts, that a remedy looks at.
 MOST_GPUS = 16
 # A step of so many tokens keeps a GPU busy (vLLM's own value on most of them, engine/arg_utils.py:2740-2790).
@@ -132,7 +134,7 @@ def refusal(
         widest = options[-1]
         return Refused(str(widest.refusal), widest.rule or "refused", widest.remedies)
     closest = max(with_fit, key=_closeness)
-    if closest.rule in ("memory_held", "utilization_too_high"):
+    if closest.rule in OWN_REMEDIES:
         return Refused(str(closest.refusal), closest.rule, closest.remedies)
     return Refused(
         f"on {closest.sizes.gpus} x {pool.name or 'GPU'} ({named(closest.sizes)}) {closest.refusal}",
