@@ -1,6 +1,6 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help venv quickstart quickstart-clean lint docs-lint unit browser parser prometheus molecule long fleet test \
+.PHONY: help venv quickstart quickstart-clean lint docs-lint unit choice browser parser prometheus molecule long fleet test \
 	accuracy regret bench gpu-lab gpu-node gpu-node-lab bench-fleet sizing troubleshooting dashboard build clean
 
 PYTHON ?= python3
@@ -45,6 +45,9 @@ docs-lint: venv ## Documentation of modules, filters and roles
 unit: venv ## Unit tests (with a real HAProxy, Debian's, kept in the cache folder)
 	@$(PYTHON) tools/debian_programs.py haproxy
 	pytest tests/unit
+
+choice: venv ## The choice over 500 open and written plans and 2,000 random ones (minutes)
+	pytest tests/choice
 
 browser: venv ## The plan's page in a headless Chromium (SCREENSHOTS=folder keeps pictures)
 	@$(PYTHON) tools/browser.py

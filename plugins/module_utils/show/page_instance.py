@@ -11,7 +11,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.show import memory, 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show.markup import Child, Markup, tag
 
 _NOTHING = Markup("")
-_ALTERNATIVE = ("Parallel", "GPUs", "Length", "KV tokens", "Concurrency", "GiB per GPU", "Tokens/s")
+_ALTERNATIVE = ("Parallel", "GPUs", "Length", "KV tokens", "Concurrency", "GiB per GPU", "Tokens/s", "Tokens/s in all")
 
 
 def instance(one: Mapping[str, Any], number: int, brief: bool) -> Markup:
@@ -22,6 +22,7 @@ def instance(one: Mapping[str, Any], number: int, brief: bool) -> Markup:
         _head(one, tag("span", words.letter(number), class_="badge")),
         _numbers(one),
         memory.bar(one["memory"]) if one.get("memory") else tag("p", "Its memory was not computed.", class_="quiet"),
+        _targets(one.get("targets")),
         _ranks(one),
         _sentences("warnings", "Warning", one.get("warnings") or ()),
         _sentences("reasons", None, one.get("reasons") or ()),
@@ -86,6 +87,20 @@ def _ranks(one: Mapping[str, Any]) -> Markup:
     return tag("div", tag("p", f"One engine on {len(nodes)} hosts:"), tag("ul", *rows, class_="ranks"))
 
 
+def _targets(targets: Mapping[str, Any] | None) -> Markup:
+    """What is asked of the instance, and whether the plan meets it."""
+    each = (targets or {}).get("each") or {}
+    if not each:
+        return _NOTHING
+    rows = [
+        tag("li", f"{name} {one['asked']:g}: {one['predicted']:g}, ", tag("b", "met" if one["met"] else "missed"))
+        for name, one in each.items()
+    ]
+    hosts = (targets or {}).get("hosts")
+    needed = f", on {hosts} hosts like this one" if hosts and hosts > 1 else ""
+    return tag("div", tag("p", f"Targets (estimate){needed}:"), tag("ul", *rows, class_="ranks"))
+
+
 def _sentences(kind: str, label: str | None, sentences: Sequence[str]) -> Markup:
     if not sentences:
         return _NOTHING
@@ -115,6 +130,7 @@ def _alternative(one: Mapping[str, Any]) -> list[Markup]:
         words.times(one.get("max_concurrency")),
         words.gib(used),
         words.count(estimate.get("decode_tokens_per_second")),
+        words.count(estimate.get("total_tokens_per_second")),
     ]
     why = tag("td", words.sentence(str(one.get("why_not") or "")), colspan=len(cells))
     return [tag("tr", *(tag("td", cell) for cell in cells), class_="what"), tag("tr", why, class_="why")]
