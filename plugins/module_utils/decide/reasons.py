@@ -176,7 +176,10 @@ def _speed(wish: Wish, option: Option) -> str:
     )
     at_once = option.full.requests * option.replicas
     in_all = f"{option.tokens_per_second:.0f} tokens per second in all with {at_once} requests at once"
-    return f"Estimate for {kind}{assumed}: {alone}, {in_all}."
+    served = option.full.served
+    factor = (served.high / served.low) ** 0.5
+    rests = f"Rests on: {served.source}; four of five measurements lie within a factor of {factor:.3g}."
+    return f"Estimate for {kind}{assumed}: {alone}, {in_all}. {rests}"
 
 
 def _shorter_and_faster(wish: Wish, option: Option, options: Sequence[Option]) -> Option | None:

@@ -62,18 +62,25 @@ def _numbers(one: Mapping[str, Any]) -> Markup:
         ("KV cache (tokens)", words.count(one.get("kv_cache_tokens"))),
         ("Concurrency", words.times(one.get("max_concurrency"))),
     ]
-    speed = _speed(one.get("estimate"))
-    if speed:
-        found.append((f"Speed (estimate, {one['estimate'].get('source') or 'datasheet'})", speed))
+    found.extend(_speeds(one.get("estimate") or {}))
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in found))
 
 
-def _speed(estimate: Mapping[str, Any] | None) -> str | None:
-    if not estimate or estimate.get("decode_tokens_per_second") is None:
-        return None
-    rate, factor = estimate["decode_tokens_per_second"], estimate.get("factor")
-    between = f" ({rate / factor:,.0f} to {rate * factor:,.0f})" if factor else ""
-    return f"{rate:,.0f} tokens/s{between}"
+def _speeds(estimate: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Tokens per second of one request and of all at once, each with its interval and what it rests on."""
+    found, factor = [], estimate.get("factor")
+    at_once = estimate.get("requests_at_once")
+    for name, key in (
+        ("One request", "decode_tokens_per_second"),
+        (f"{at_once} requests" if at_once else "", "total_tokens_per_second"),
+    ):
+        rate = estimate.get(key)
+        if name and rate is not None:
+            between = f" ({rate / factor:,.0f} to {rate * factor:,.0f})" if factor else ""
+            found.append(
+                (f"{name} (estimate, {estimate.get('source') or 'datasheet'})", f"{rate:,.0f} tokens/s{between}")
+            )
+    return found
 
 
 def _ranks(one: Mapping[str, Any]) -> Markup:

@@ -179,7 +179,10 @@ class TestNvidia:
         assert found["reasons"][0] == "tensor_parallel_size 4, gpus 4: as written."
         assert any(one.startswith("The ranks of a tensor parallel group talk over PCIe") for one in found["reasons"])
         assert any("are left for the KV cache (predicted)" in one for one in found["reasons"])
-        assert any(one.startswith("Estimate for prompts of ") for one in found["reasons"])
+        (said,) = [one for one in found["reasons"] if one.startswith("Estimate for prompts of ")]
+        estimate = found["estimate"]
+        assert f"Rests on: {estimate['source']}" in said
+        assert f"within a factor of {estimate['factor']:g}." in said
         memory = found["memory"]
         parts = ("weights_gib", "activation_gib", "cuda_graphs_gib", "non_torch_gib", "kv_cache_gib")
         assert sum(memory[part] for part in parts) == pytest.approx(memory["budget_gib"], abs=0.01)

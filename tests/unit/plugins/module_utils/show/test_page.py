@@ -111,6 +111,32 @@ def test_gpus_do_not_overlap_each_other_nor_the_rails() -> None:
                 assert apart
 
 
+@pytest.mark.parametrize(
+    ("more", "shown"),
+    [
+        (
+            {
+                "source": "measured by others",
+                "factor": 1.4,
+                "requests_at_once": 512,
+                "total_tokens_per_second": 14000.0,
+            },
+            [
+                "One request (estimate, measured by others)140 tokens/s (100 to 196)",
+                "512 requests (estimate, measured by others)14,000 tokens/s (10,000 to 19,600)",
+            ],
+        ),
+        ({}, ["One request (estimate, datasheet)140 tokens/s"]),
+    ],
+)
+def test_speeds_have_an_interval_and_say_what_they_rest_on(more: dict[str, Any], shown: list[str]) -> None:
+    given = SAMPLES["pairs"]()
+    host = next(iter(given["hosts"].values()))
+    host["instances"][0]["estimate"] = {"decode_tokens_per_second": 140.0, **more}
+    said = ["".join(element.itertext()) for element in tree(page.page(given)).iter("div")]
+    assert [one for one in said if one.endswith(("tokens/s", ")")) and "estimate" in one and one in shown] == shown
+
+
 def test_a_host_without_gpus_is_not_drawn() -> None:
     assert drawing.drawing({"devices": []}, {}, "title") == ""
 
