@@ -60,19 +60,31 @@ class Wanted:
         return f"{self.model.split('/')[-1].lower().replace('.', '-').replace('_', '-')}-tp{self.ranks}"
 
 
+def fields_of(text: str) -> dict[str, Any]:
+    """Read "max_model_len=8192,extra_args={...}"; a value is JSON, with commas of its own. Raises ValueError."""
+    found: dict[str, Any] = {}
+    while text:
+        name, _is, rest = text.partition("=")
+        found[name], end = json.JSONDecoder().raw_decode(rest)
+        if rest[end : end + 1] not in ("", ","):
+            raise ValueError(f"{rest[end:]!r} follows the value of {name}")
+        text = rest[end + 1 :]
+    return found
+
+
 def wanted(folder: Path, words: Sequence[str]) -> list[Wanted]:
     """Read "owner/model:2,max_model_len=8192" with the configs of a folder. Raises InputError."""
     found = []
     for word in words:
         model, _colon, rest = word.partition(":")
-        ranks, *fields = rest.split(",") if rest else ["1"]
+        ranks, _comma, fields = rest.partition(",") if rest else ("1", "", "")
         path = folder / f"{model.replace('/', '--')}{SUFFIX}"
         if not path.is_file():
             raise InputError(f"{word}: there is no {path}; put the model's config.json there.")
         if not ranks.isdigit():
             raise InputError(f"{word}: {ranks!r} is no number of GPUs; write MODEL:GPUS[,field=value].")
         try:
-            written = {key: json.loads(value) for key, _is, value in (field.partition("=") for field in fields)}
+            written = fields_of(fields)
         except ValueError as error:
             raise InputError(f"{word}: values are JSON ({error}); write MODEL:GPUS[,field=value].") from error
         config = model_files.parse_config(path.read_text(encoding="utf-8"), str(path))

@@ -47,9 +47,19 @@ def test_what_is_asked_for(configs: Path) -> None:
     assert (written.ranks, written.fields) == (2, {"max_model_len": 8192, "enforce_eager": True})
 
 
+def test_values_have_commas_of_their_own(configs: Path) -> None:
+    word = 'lab/llama:1,speculative_config={"method": "mtp", "num_speculative_tokens": 1},max_num_seqs=8'
+    (one,) = engines.wanted(configs, [word])
+    assert one.fields == {
+        "speculative_config": {"method": "mtp", "num_speculative_tokens": 1},
+        "max_num_seqs": 8,
+    }
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
+        ("lab/llama:1,max_num_seqs=8;x=1", "follows the value of max_num_seqs"),
         ("lab/other:1", "put the model's config.json there"),
         ("lab/llama:two", "'two' is no number of GPUs"),
         ("lab/llama:1,max_model_len=many", "values are JSON"),
