@@ -38,7 +38,7 @@ SHARED = "/srv/gpu-lab"
 WHEELS = "/srv/gpu-lab-wheels"
 ALL = (
     *("wheels", "node", "ansible", "model", "plan", "check", "deploy", "unchanged", "status", "doctor", "load", "kill"),
-    *("setting", "back", "two", "doctor-two", "without", "teardown", "down"),
+    *("setting", "back", "two", "doctor-two", "compiler", "without", "teardown", "down"),
 )
 LEFT_OUT = shutil.ignore_patterns(".git", ".nodes", ".venv", ".lab", "build", "*_cache", ".hypothesis", "__pycache__")
 _KILL_S = 300
@@ -238,7 +238,12 @@ class NodeLab:
         path = folder / f"{step.name}.json"
         path.write_text(node_steps.dumped(node_steps.inventory(step.models, variables)))
         words = ["ansible-playbook", f"playbooks/{step.playbook}.yml", "-i", f"{SHARED}/inventories/{path.name}"]
-        status, output = self._inside(step.name, [*words, *step.options])
+        hidden = self._hide(step.hidden)
+        try:
+            status, output = self._inside(step.name, [*words, *step.options])
+        finally:
+            for folder in hidden:
+                self._inside("", ["umount", folder])
         recapped = node_steps.recap(output)
         result = node_steps.judged(step, status, recapped)
         if status:
@@ -246,6 +251,18 @@ class NodeLab:
         if step.receipts:
             self._receipts(step)
         return {"result": result, "recap": recapped, "remark": node_steps.message(output)}
+
+    def _hide(self, patterns: Sequence[str]) -> list[str]:
+        """Mount an empty folder over those of the node that fit; returns them."""
+        if not patterns:
+            return []
+        _status, output = self._inside("", ["sh", "-c", f"mkdir -p /run/empty; realpath -e {' '.join(patterns)}"])
+        folders = sorted({line for line in output.splitlines() if line.startswith("/")})
+        for folder in folders:
+            status, said = self._inside("", ["mount", "--bind", "/run/empty", folder])
+            if status:
+                raise LabError(f"{folder} could not be hidden: {said.strip()}")
+        return folders
 
     def _receipts(self, step: node_steps.Step) -> None:
         for one in step.models:

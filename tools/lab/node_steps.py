@@ -14,8 +14,10 @@ PORT = 8000
 # Of the model's folder: vLLM reads no more of it than the plan.
 _ENTRY: Mapping[str, Any] = {"name": NAME, "port": PORT}
 _RECAP = re.compile(r"(\w+)=(\d+)")
-# What a host's kernels are compiled with, by the variables of vLLM that do without (envs.py of 0.33).
-WITHOUT_KERNELS: Mapping[str, str] = {"VLLM_USE_FLASHINFER_SAMPLER": "0", "VLLM_USE_DEEP_GEMM": "0"}
+# What kernels are compiled with, in the order in which the role engine takes it: the machine's toolkit, and the
+# compiler that comes as a wheel.
+TOOLKITS = "/usr/local/cuda*"
+COMPILER = "/opt/vllm/releases/*/lib/python3*/site-packages/nvidia/cu1*/bin"
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Step:
     # that the step is wrong when it changes something
     unchanged: bool = False
     receipts: bool = False
+    # folders, by patterns, that the node does not have during the step
+    hidden: Sequence[str] = ()
     variables: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -49,7 +53,6 @@ def steps(model: str) -> dict[str, Step]:
             "port": PORT + 1,
         },
     ]
-    without = [entry(model, environment=dict(WITHOUT_KERNELS))]
     found = [
         Step("plan", "plan", first),
         Step("check", "deploy", first, ("--check",)),
@@ -61,7 +64,8 @@ def steps(model: str) -> dict[str, Step]:
         Step("back", "deploy", first, receipts=True),
         Step("two", "deploy", two, receipts=True),
         Step("doctor-two", "doctor", two, unchanged=True),
-        Step("without", "deploy", without, receipts=True),
+        Step("compiler", "deploy", first, receipts=True, hidden=(TOOLKITS,)),
+        Step("without", "deploy", first, receipts=True, hidden=(TOOLKITS, COMPILER)),
         Step("teardown", "teardown", first, ("-e", "teardown_confirm=true")),
     ]
     return {one.name: one for one in found}
