@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -204,20 +205,10 @@ class NodeLab:
             "ANSIBLE_FORCE_COLOR": "0",
             "ANSIBLE_CONFIG": f"{SHARED}/project/ansible.cfg",
         }
-        command = self.node.command(
-            words, environment, f"{SHARED}/project" if (self.shared / "project").is_dir() else "/"
-        )
-        try:
-            done = subprocess.run(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=self.options.step_seconds,
-                check=False,
-            )
-            status, output = done.returncode, done.stdout.decode(errors="replace")
-        except subprocess.TimeoutExpired as error:
-            status, output = 124, (error.stdout or b"").decode(errors="replace")
+        folder = f"{SHARED}/project" if (self.shared / "project").is_dir() else "/"
+        command = self.node.command(words, environment, folder, self.options.step_seconds)
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        status, output = done.returncode, done.stdout.decode(errors="replace")
         if log:
             with (self.out / f"{log}.txt").open("a", encoding="utf-8") as file:
                 file.write(output)
@@ -290,6 +281,8 @@ def main() -> int:
     """Do it; 0 when every step was right."""
     options = arguments()
     host.extend_path()
+    # Ended early, a step still gives the node back what it hid.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     try:
         host.require_root("tools/gpu_node_lab.py")
         wrong = NodeLab(options).run()

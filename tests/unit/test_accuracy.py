@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts, model, recorded
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import engine_report
 
 from tests.accuracy import score
 from tests.unit.samples import CHECKOUT, shared
 from tools.lab import engines
 
 OUR_RUNS = CHECKOUT / "tests/unit/fixtures/memory/h200-vllm-0.25.1.json"
+NODE_RUNS = CHECKOUT / "tests/unit/fixtures/memory/h200-vllm-0.33.0.json"
+NODE = json.loads(NODE_RUNS.read_text(encoding="utf-8"))
+FIRST_START = CHECKOUT / "tests/unit/fixtures/journals/h200-vllm-0.33.0-first-start.txt"
 LAB = [run for run in json.loads(OUR_RUNS.read_text(encoding="utf-8")) if run["source"].startswith("make gpu-lab")]
 
 
@@ -84,3 +88,27 @@ def test_what_the_lab_saw_of_engines_with_graphs(run: dict[str, Any]) -> None:
     assert memory["activation_gib"] == pytest.approx(logged["torch_peak_increase_gib"], abs=0.25)
     graphs = logged.get("cuda_graph_estimated_gib", logged["cuda_graph_actual_gib"])
     assert memory["cuda_graphs_gib"] == pytest.approx(graphs, abs=0.1)
+
+
+@pytest.mark.parametrize("run", NODE, ids=[run["id"] for run in NODE])
+def test_what_was_deployed_to_a_node_with_an_h200(run: dict[str, Any]) -> None:
+    """By deploy.yml, with vLLM 0.33.0: nothing written but the model, then a shorter context and fewer requests."""
+    host = facts.build_facts(recorded.read_recording(str(CHECKOUT / "tests/unit/fixtures/hosts/h200-vm")), "recorded")
+    path = Path(shared(f"model_configs/{run['model'].replace('/', '--')}_config.json"))
+    config = model.parse_config(path.read_text(encoding="utf-8"), str(path))
+    layout = engines.planned(engines.Wanted(run["model"], config, run["tp"], run["fields"]), host, [0], "0.33.0")
+    assert layout["rejected"] is None
+    assert layout["kv_cache_tokens"] == pytest.approx(run["kv_cache_tokens"], rel=0.005)
+    assert layout["max_concurrency"] == pytest.approx(run["max_concurrency"], rel=0.005)
+    assert layout["memory"]["weights_gib"] == pytest.approx(run["model_load_gib"], rel=0.0025)
+
+
+def test_the_journal_of_a_first_start_says_what_its_record_says() -> None:
+    """With FlashInfer's kernels compiled on the way, which is no fault."""
+    found = engine_report.figures(FIRST_START.read_text(encoding="utf-8").splitlines())
+    (run,) = (one for one in NODE if one["id"] == "llama-8b-node")
+    assert found["kv_cache_tokens"] == run["kv_cache_tokens"]
+    assert found["available_kv_cache_gib"] == run["available_kv_gib"]
+    assert found["model_load_gib"] == run["model_load_gib"]
+    assert found["init_seconds"] == run["init_seconds"]
+    assert found["compile_seconds"] == run["compile_seconds"]

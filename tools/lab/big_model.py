@@ -70,6 +70,8 @@ def write(folder: Path, shape: tiny_model.Shape) -> int:
         file = f"model-{number:05d}-of-{len(parts):05d}.safetensors"
         made = {name: weight(name, size, device) for name, size in part.items()}
         save_file(made, str(folder / file), metadata={"format": "pt"})
+        # save_file lets only its user read it, and the service is another.
+        (folder / file).chmod(0o644)
         places |= dict.fromkeys(made, file)
         total += sum(2 * one.numel() for one in made.values())
     index = {"metadata": {"total_size": total}, "weight_map": places}

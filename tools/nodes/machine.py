@@ -23,12 +23,14 @@ _CGROUP_PARENT = "gpufleet"
 
 # What systemd does for nspawn where it runs the machine.
 # nspawn wants /run/systemd for itself: it gets one that nobody else sees. "$1" lists the control groups
-# it is to run in: nodes that share one would find, and kill, each other's services. With --keep-unit it
-# ends with status 133 to be started again when the node reboots (seen with 252 and in its nspawn.c).
+# it is to run in: nodes that share one would find, and kill, each other's services. "$2" is a machine-id
+# to lend to a machine whose own is empty. With --keep-unit nspawn ends with status 133 to be started again
+# when the node reboots (seen with 252 and in its nspawn.c).
 _WITHOUT_SYSTEMD = """
 mkdir -p /run/systemd && mount -t tmpfs tmpfs /run/systemd || exit
+if [ -n "$2" ] && [ -e /etc/machine-id ] && [ ! -s /etc/machine-id ]; then mount --bind "$2" /etc/machine-id || exit; fi
 groups=$1
-shift
+shift 2
 status=133
 while [ "$status" -eq 133 ]; do
   sh -c 'for group in $0; do echo $$ > "$group/cgroup.procs" || exit; done; exec "$@"' "$groups" "$@"
@@ -79,6 +81,8 @@ class Machine:
     # systemd-nspawn and folders of its libraries, where this machine has none of its own.
     program: str = "systemd-nspawn"
     libraries: tuple[str, ...] = ()
+    # A machine-id for nspawn where this machine has none; nspawn does not start without.
+    identity: Path | None = None
 
 
 def nspawn_argv(machine: Machine, systemd: bool) -> list[str]:
@@ -148,7 +152,17 @@ def boot(machine: Machine) -> subprocess.Popen[bytes]:
                 f"A control group for node {machine.hostname} cannot be made ({error}). In a container, run "
                 "it with --privileged and a writable /sys/fs/cgroup, or use a virtual machine."
             ) from error
-        argv = ["unshare", "--mount", "sh", "-c", _WITHOUT_SYSTEMD, "sh", " ".join(groups), *argv]
+        argv = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-c",
+            _WITHOUT_SYSTEMD,
+            "sh",
+            " ".join(groups),
+            str(machine.identity or ""),
+            *argv,
+        ]
     environment = {
         **os.environ,
         # /tmp on disk: a tenth of the memory is too little for unpacking an engine's wheels.

@@ -27,13 +27,15 @@ from tools.nodes.shell import run
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-# Of Debian 12; each library that these need and a small machine may lack. Together 12 MB.
+# Of Debian 12: systemd and ip, which the roles ask for addresses, and each library that these need and a small machine
+# may lack. Together 14 MB.
 PACKAGES = (
     *("systemd", "systemd-sysv", "systemd-container", "libsystemd0", "libsystemd-shared", "libnss-systemd"),
     *("dbus", "dbus-daemon", "dbus-bin", "dbus-session-bus-common", "dbus-system-bus-common", "libdbus-1-3"),
     *("libacl1", "libapparmor1", "libargon2-1", "libaudit1", "libblkid1", "libbz2-1.0", "libcap2", "libcap-ng0"),
     *("libcrypt1", "libcryptsetup12", "libdevmapper1.02.1", "libexpat1", "libfdisk1", "libgcrypt20"),
     *("libgpg-error0", "libip4tc2", "libjson-c5", "libkmod2", "liblz4-1", "liblzma5", "libmount1", "libpam0g"),
+    *("iproute2", "libbpf1", "libbsd0", "libdb5.3", "libelf1", "libmd0", "libmnl0", "libtirpc3"),
     *("libpcre2-8-0", "libseccomp2", "libselinux1", "libssl3", "libudev1", "libuuid1", "libxtables12", "libzstd1"),
 )
 PACKAGES_SUITE = "bookworm"
@@ -81,13 +83,22 @@ def missing_packages(names: Iterable[str]) -> list[str]:
     return [package for package in PACKAGES if package not in have]
 
 
-def entered(pid: int, command: Sequence[str], environment: Mapping[str, str], folder: str) -> list[str]:
-    """The command line by which a command runs in the node, with only this environment, in a folder of the node."""
+def entered(
+    pid: int, command: Sequence[str], environment: Mapping[str, str], folder: str, seconds: float | None = None
+) -> list[str]:
+    """The command line by which a command runs in the node, with only this environment, in a folder of the node.
+
+    As a unit of the node: a process that only entered its namespaces stays in a control group of the machine, out of
+    which the node's systemd cannot move it (`systemd-run --scope` ends without a word; Linux 6.18, 2026-12-01).
+    """
     variables = {"PATH": _PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", **environment}
     return [
-        *("nsenter", f"--target={pid}", "--all", "env", "--ignore-environment"),
-        *(f"{name}={value}" for name, value in variables.items()),
-        *("sh", "-c", 'cd "$0" && exec "$@"', folder, *command),
+        *("nsenter", f"--target={pid}", "--all", "systemd-run", "--quiet", "--collect", "--pipe", "--wait"),
+        *("--service-type=exec", f"--working-directory={folder}"),
+        *([f"--property=RuntimeMaxSec={seconds:.0f}"] if seconds is not None else []),
+        *(f"--setenv={name}={value}" for name, value in variables.items()),
+        # finds the command by that PATH
+        *("--", "env", *command),
     ]
 
 
@@ -153,13 +164,20 @@ class OwnRoot:
         return init_of(statuses)
 
     def command(
-        self, words: Sequence[str], environment: Mapping[str, str] | None = None, folder: str = "/"
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        folder: str = "/",
+        seconds: float | None = None,
     ) -> list[str]:
-        """How a command is run in the node, as words. Raises NodeError where the node does not run."""
+        """How a command is run in the node, as words; systemd ends it after so many seconds.
+
+        Raises NodeError where the node does not run.
+        """
         pid = self.pid()
         if pid is None:
             raise NodeError(f"Node {self.name} does not run. Boot it: tools/gpu_node.py up")
-        return entered(pid, words, environment or {}, folder)
+        return entered(pid, words, environment or {}, folder, seconds)
 
     @property
     def _label(self) -> str:
@@ -176,6 +194,7 @@ class OwnRoot:
             bridge="",
             suite="own",
             binds=tuple(binds),
+            identity=self.folder / "machine-id",
             program=str(own / "bin/systemd-nspawn") if own.exists() else "systemd-nspawn",
             libraries=tuple(map(str, libraries)) if own.exists() else (),
         )
@@ -221,6 +240,7 @@ class OwnRoot:
         remove_tree(self.folder)
         for part in ("upper", "work", "root"):
             (self.folder / part).mkdir(parents=True)
+        (self.folder / "machine-id").write_text(f"{uuid.uuid4().hex}\n")
         if self.packages is not None:
             self._unpack(self.packages)
             run(["cp", "--archive", f"{self._systemd}/.", str(self.folder / "upper")])
@@ -283,7 +303,7 @@ class OwnRoot:
             pid = self.pid()
             if pid is not None:
                 done = subprocess.run(
-                    entered(pid, ["systemctl", "is-system-running"], {}, "/"),
+                    ["nsenter", f"--target={pid}", "--all", "systemctl", "is-system-running"],
                     capture_output=True,
                     text=True,
                     check=False,

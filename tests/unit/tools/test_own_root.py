@@ -65,9 +65,15 @@ def test_the_first_process_is_the_one_that_its_own_namespace_numbers_1() -> None
 
 def test_a_command_gets_only_the_environment_that_is_given() -> None:
     words = entered(9, ["echo", "a b"], {"PATH": "/x/bin", "HF_HOME": "/h"}, "/srv/a b")
-    assert words[:5] == ["nsenter", "--target=9", "--all", "env", "--ignore-environment"]
-    assert "PATH=/x/bin" in words and "HF_HOME=/h" in words and "HOME=/root" in words
-    assert words[-3:] == ["/srv/a b", "echo", "a b"]
+    assert words[:3] == ["nsenter", "--target=9", "--all"]
+    assert {"--setenv=PATH=/x/bin", "--setenv=HF_HOME=/h", "--setenv=HOME=/root"} <= set(words)
+    assert "--working-directory=/srv/a b" in words
+    assert words[-4:] == ["--", "env", "echo", "a b"]
+
+
+def test_a_command_is_a_unit_of_the_node_that_is_waited_for() -> None:
+    words = entered(9, ["true"], {}, "/")
+    assert words[3] == "systemd-run" and {"--wait", "--pipe", "--collect"} <= set(words)
 
 
 def test_nspawn_shares_the_network_without_a_bridge() -> None:
