@@ -1,7 +1,8 @@
 # Development and the quick start; `make help` lists the targets.
 .DEFAULT_GOAL := help
 .PHONY: help venv quickstart quickstart-clean lint docs-lint unit choice browser parser prometheus molecule long fleet test \
-	accuracy regret bench gpu-lab gpu-node gpu-node-lab bench-fleet sizing troubleshooting dashboard build clean
+	locks locks-check accuracy regret bench gpu-lab gpu-node gpu-node-lab bench-fleet sizing troubleshooting dashboard build \
+	clean
 
 PYTHON ?= python3
 MODEL ?=
@@ -9,6 +10,7 @@ INVENTORY ?=
 LAB_PYTHON ?= $(PYTHON)
 LAB_ARGS ?=
 NODE_ARGS ?= up
+RELEASES ?=
 # Left out of `make test`: each takes many minutes.
 LONG := boot bundle doctor engine gateway hosts monitoring
 SCENARIOS ?= $(filter-out $(LONG) rollout drivers,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
@@ -71,6 +73,12 @@ fleet: venv ## Roll-outs and changes of drivers over three nodes under load (an 
 	molecule test --scenario-name drivers
 
 test: lint docs-lint unit browser parser prometheus molecule ## All of the above
+
+locks: venv ## The lists with hashes that releases of vLLM are installed from, from PyPI (RELEASES="cuda=0.33.0")
+	python tools/locks.py $(RELEASES)
+
+locks-check: venv ## That each of these lists is there, whole, hashed and unchanged, and no file of it is of two packages
+	python tools/locks.py --check
 
 accuracy: venv ## How far predictions are off from what real vLLM runs reported (TRUTH=FILE CONFIGS=DIR)
 	python tests/accuracy/score.py $(if $(TRUTH),--truth '$(TRUTH)') $(if $(CONFIGS),--configs '$(CONFIGS)')

@@ -41,6 +41,10 @@ options:
     type: str
     choices: [cuda, rocm, cpu]
     default: cuda
+  left_mib:
+    description: MiB of it that are there from an installation that was cut off.
+    type: int
+    default: 0
 seealso:
   - module: gpufleet.vllm.host_info
 """
@@ -79,10 +83,18 @@ def engine_problems(
     disk_mib: int,
     missing_packages: Any = (),
     variant: str = "cuda",
+    left_mib: Any = 0,
 ) -> list[str]:
     """Say why a release cannot be installed."""
     return preflight.engine_problems(
-        plain(host), str(root), plain(releases), str(python), int(disk_mib), plain(list(missing_packages)), str(variant)
+        plain(host),
+        str(root),
+        plain(releases),
+        str(python),
+        int(disk_mib),
+        plain(list(missing_packages)),
+        str(variant),
+        int(left_mib),
     )
 
 

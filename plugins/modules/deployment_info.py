@@ -85,9 +85,9 @@ trees:
   sample: {"/var/lib/vllm/models": {"tiny/config.json": [618, 1763942400000000000]}}
 paths:
   description: >-
-    As RV(gpufleet.vllm.host_info#module:paths), of O(engine_root), of C(current) in it, of the folders of releases,
-    of the C(release.json) of those that are whole, of O(models), of the folders right in O(trees), and of the places
-    of the hub's token.
+    As RV(gpufleet.vllm.host_info#module:paths), of O(engine_root), of C(current) and C(cache) in it, of the folders of
+    releases, of the C(release.json) of those that are whole, of O(models), of the folders right in O(trees), and of
+    the places of the hub's token.
   returned: always
   type: dict
 python:
@@ -153,7 +153,7 @@ def paths(wanted: dict[str, Any]) -> list[str]:
     releases = sorted(map(str, [*root.glob("releases/*"), *root.glob("releases/*/release.json")]))
     folders = sorted(str(folder) for tree in wanted["trees"] for folder in Path(tree).glob("*/"))
     token = [credentials.ENCRYPTED, credentials.PLAIN]
-    return [str(root), str(root / "current"), *releases, *wanted["models"], *folders, *token]
+    return [str(root), str(root / "current"), str(root / "cache"), *releases, *wanted["models"], *folders, *token]
 
 
 def main() -> None:

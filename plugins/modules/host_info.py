@@ -70,10 +70,12 @@ paths:
   type: dict
   sample: {"/opt/vllm": {"exists": false, "free_mib": 81920, "target": null, "digest": null}}
 python:
-  description: Version of the interpreter and the reason why it cannot be used, one of them null. Null when not asked.
+  description: >-
+    Version of the interpreter with the kind of processor that it runs on, and the reason why it cannot be used, one
+    of them null. Null when not asked.
   returned: always
   type: dict
-  sample: {"version": "3.11.2", "problem": null}
+  sample: {"version": "3.11.2", "machine": "x86_64", "problem": null}
 listeners:
   description: One entry for each of the ports that somebody listens on.
   returned: always

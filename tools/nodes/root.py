@@ -54,11 +54,13 @@ def read_pip_settings() -> registries.PipSettings:
 def deployment_variables() -> dict[str, object]:
     """Ansible variables of a deployment to these nodes that follow from this machine's own package folders.
 
-    A machine that offers torch for CPUs itself is not expected to reach PyTorch's index as well.
+    A machine that offers torch for CPUs itself is not expected to reach PyTorch's index as well. The installer's cache
+    is the one that the nodes share.
     """
     folders = registries.local_folders(read_pip_settings())
     names = [path.name for folder in folders if folder.is_dir() for path in folder.iterdir()]
-    return {"engine_extra_index_urls": []} if registries.offers_cpu_torch(names) else {}
+    own: dict[str, object] = {"engine_extra_index_urls": []} if registries.offers_cpu_torch(names) else {}
+    return {"engine_cache": registries.UV_CACHE, **own}
 
 
 def make(image: Path, root: Path, identity: Identity) -> None:

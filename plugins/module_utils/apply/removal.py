@@ -23,7 +23,7 @@ STATE = Path("/var/lib/vllm")
 RUNNING = ("active", "activating", "deactivating", "reloading")
 UNIT = re.compile(r"vllm@(.+)\.service(?:\.d)?")
 # What the roles put into the folder of the engine.
-ENGINE = ("current", "instances", "releases", "installer", "bundle")
+ENGINE = ("current", "instances", "releases", "installer", "bundle", "cache")
 # Units of the role serve that are not an instance's own.
 OURS = ("vllm@.service", "vllm-nvidia.service")
 # Transient units of the roles engine, model and nccl_check, and where they keep what they need while they run.

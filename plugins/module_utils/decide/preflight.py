@@ -18,13 +18,15 @@ def engine_problems(
     disk_mib: int,
     missing_packages: Sequence[str] = (),
     variant: str = "cuda",
+    left_mib: int = 0,
 ) -> list[str]:
     """Return a sentence for each reason why vLLM releases cannot be installed.
 
     ``host`` is what host_info returned for the path ``root`` (folder of all releases), for the marks in ``releases`` (a
     mapping from version to the file that marks it as whole) and for the interpreter ``python``. One release takes
-    ``disk_mib``, and ``variant`` is the build (cuda, rocm, cpu). ``missing_packages`` are packages of the distribution
-    that are not there and cannot be installed. A release that is there needs nothing more.
+    ``disk_mib``, of which ``left_mib`` are there from an installation that was cut off, and ``variant`` is the build
+    (cuda, rocm, cpu). ``missing_packages`` are packages of the distribution that are not there and cannot be installed.
+    A release that is there needs nothing more.
     """
     found = [
         f"The vLLM version {version!r} is not a version. Write one such as '0.33.0', in quotes, in engine_version."
@@ -35,7 +37,7 @@ def engine_problems(
     if found or not wanted:
         return found
     found.extend(_python_problems(host["python"], python, wanted, variant))
-    free, needed = host["paths"][root]["free_mib"], disk_mib * len(wanted)
+    free, needed = host["paths"][root]["free_mib"], max(0, disk_mib * len(wanted) - left_mib)
     if free < needed:
         what = "The vLLM release takes" if len(wanted) == 1 else f"The vLLM releases {', '.join(wanted)} take"
         found.append(

@@ -43,17 +43,18 @@ def path_facts(name: str) -> dict[str, Any]:
 
 
 def python_facts(name: str) -> dict[str, Any]:
-    """Ask an interpreter for its version."""
+    """Ask an interpreter for its version and for the kind of processor that it is built for."""
     if not Path(name).exists():
-        return {"version": None, "problem": f"{name} does not exist"}
-    argv = [name, "-c", "import platform; print(platform.python_version())"]
+        return {"version": None, "machine": None, "problem": f"{name} does not exist"}
+    argv = [name, "-c", "import platform; print(platform.python_version(), platform.machine())"]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return {"version": None, "problem": f"{name} does not run: {error}"}
+        return {"version": None, "machine": None, "problem": f"{name} does not run: {error}"}
     if done.returncode:
-        return {"version": None, "problem": f"{name} does not run: {done.stderr.strip()}"}
-    return {"version": done.stdout.strip(), "problem": None}
+        return {"version": None, "machine": None, "problem": f"{name} does not run: {done.stderr.strip()}"}
+    version, _space, machine = done.stdout.strip().partition(" ")
+    return {"version": version, "machine": machine or None, "problem": None}
 
 
 def tree(folder: Path) -> dict[str, list[int]]:

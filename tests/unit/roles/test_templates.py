@@ -406,8 +406,16 @@ def test_no_secret_and_no_undefined_value_is_in_the_unit() -> None:
     assert "None" not in text
 
 
-def engine(variant: str, version: str) -> dict[str, Any]:
-    return variables_of("engine", engine_variant=variant, engine_version=version, __engine_this=version)
+def engine(variant: str, version: str, python: str = "3.11.2", machine: str = "x86_64") -> dict[str, Any]:
+    host = {"python": {"version": python, "machine": machine, "problem": None}, "paths": {}}
+    return variables_of(
+        "engine",
+        engine_variant=variant,
+        engine_version=version,
+        engine_host=host,
+        role_path=str(CHECKOUT / "roles/engine"),
+        __engine_this=version,
+    )
 
 
 @pytest.mark.parametrize(
@@ -429,7 +437,11 @@ def test_extra_packages_and_constraints_are_part_of_a_release() -> None:
     more = {"engine_extra_packages": ["ray[default]==2.56.0"], "engine_constraints": ["transformers<5.10", "numpy<3"]}
     variables = {**engine("cuda", "0.33.0"), **more}
     assert rendered("engine", "requirements.txt", variables) == "vllm==0.33.0\nray[default]==2.56.0\n"
-    assert rendered("engine", "constraints.txt", variables) == "transformers<5.10\nnumpy<3\n"
+    lines = rendered("engine", "constraints.txt", variables).splitlines()
+    # those without which the packages do not fit one another come first, whatever a user adds
+    assert lines[-2:] == ["transformers<5.10", "numpy<3"]
+    assert "cuda-python>=13" in lines
+    assert rendered("engine", "constraints.txt", engine("cpu", "0.32.0")) == ""
     assert re.fullmatch(r"0\.33\.0-cuda-[0-9a-f]{8}", render("{{ __engine_name }}", variables))
     assert render("{{ __engine_name }}", engine("cuda", "0.33.0")) == "0.33.0-cuda"
 
@@ -459,11 +471,63 @@ def command(**settings: Any) -> list[str]:
 def test_where_packages_come_from() -> None:
     plain = command()
     assert "--no-index" not in plain
-    assert not [one for one in plain if one.startswith(("--index", "--default-index", "--find-links"))]
+    assert not [one for one in plain if one.startswith(("--index=", "--default-index=", "--find-links="))]
     mirror = command(
         engine_index_url="https://m/simple", engine_extra_index_urls=["https://x"], engine_find_links=["/w"]
     )
     assert mirror[-3:] == ["--default-index=https://m/simple", "--index=https://x", "--find-links=/w"]
+
+
+@pytest.mark.parametrize("python", ["3.11.2", "3.12.3", "3.13.5", "3.14.0"])
+def test_a_release_is_installed_from_the_list_that_is_shipped_for_it(python: str) -> None:
+    minor = python.rpartition(".")[0]
+    for variant, version, hashes in (("cuda", "0.33.0", True), ("cpu", "0.32.0", False)):
+        variables = engine(variant, version, python)
+        assert render("{{ __engine_lock }}", variables) == f"{version}-{variant}-py{minor}-x86_64.txt"
+        found = render("{{ __engine_install_command }}", variables)
+        assert found[found.index("--requirement") + 1] == f"/opt/vllm/releases/{version}-{variant}/lock.txt"
+        assert "--no-deps" in found
+        assert ("--require-hashes" in found) is hashes
+        assert "--constraint" not in found
+
+
+@pytest.mark.parametrize(
+    ("version", "settings"),
+    [
+        ("0.31.0", {}),
+        ("0.33.0", {"engine_lock": False}),
+        ("0.33.0", {"engine_constraints": ["numpy<3"]}),
+        ("0.33.0", {"engine_extra_packages": ["ray"]}),
+        ("0.33.0", {"engine_find_links": ["/w"]}),
+        ("0.33.0", {"engine_offline": True}),
+    ],
+)
+def test_others_are_resolved_anew_with_what_has_to_be_pinned(version: str, settings: dict[str, Any]) -> None:
+    found = render("{{ __engine_install_command }}", {**engine("cuda", version), **settings})
+    assert "--no-deps" not in found
+    name = render("{{ __engine_name }}", {**engine("cuda", version), **settings})
+    assert found[found.index("--constraint") + 1] == f"/opt/vllm/releases/{name}/constraints.txt"
+
+
+def test_a_host_of_other_processors_or_a_python_without_a_list_is_resolved_anew() -> None:
+    for variables in (engine("cuda", "0.33.0", machine="aarch64"), engine("cuda", "0.33.0", "3.10.1")):
+        assert "--override" in render("{{ __engine_install_command }}", variables)
+
+
+def test_the_list_comes_from_a_mirror_as_well() -> None:
+    found = command(engine_index_url="https://m/simple")
+    assert {"--require-hashes", "--default-index=https://m/simple"} <= set(found)
+
+
+def test_the_cache_is_linked_only_where_it_is_the_roles_own() -> None:
+    variables = engine("cuda", "0.33.0")
+    assert render("{{ __engine_cache_settings }}", variables) == {
+        "UV_CACHE_DIR": "/opt/vllm/cache",
+        "UV_LINK_MODE": "hardlink",
+    }
+    variables["engine_cache"] = "/var/cache/uv"
+    assert render("{{ __engine_cache_settings }}", variables) == {"UV_CACHE_DIR": "/var/cache/uv"}
+    assert render("{{ __engine_cache_is_ours }}", variables) is False
 
 
 def test_an_offline_host_asks_nobody() -> None:

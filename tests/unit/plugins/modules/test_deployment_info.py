@@ -38,7 +38,7 @@ def test_it_says_what_the_others_say(tmp_path: Path, capsys: Capture) -> None:
         users=["root", "nobody-of-that-name"],
     )
     assert found["changed"] is False
-    engine = (".", "current", "releases/1-cpu", "releases/1-cpu/release.json", "releases/broken")
+    engine = (".", "current", "cache", "releases/1-cpu", "releases/1-cpu/release.json", "releases/broken")
     token = [credentials.ENCRYPTED, credentials.PLAIN]
     assert list(found["paths"]) == [*(str(root / name) for name in engine), str(model), *token]
     users = list(found["users"])
