@@ -90,6 +90,10 @@ paths:
     the places of the hub's token.
   returned: always
   type: dict
+releases:
+  description: As RV(gpufleet.vllm.host_info#module:releases).
+  returned: always
+  type: dict
 python:
   description: As RV(gpufleet.vllm.host_info#module:python).
   returned: always
@@ -121,6 +125,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
     facts,
     hostfiles,
     interfaces,
+    kernels,
     listeners,
     model,
     places,
@@ -180,6 +185,7 @@ def main() -> None:
         models={folder: model_facts(folder) for folder in wanted["models"]},
         trees={folder: places.tree(Path(folder)) for folder in wanted["trees"]},
         paths={name: places.path_facts(name) for name in paths(wanted)},
+        releases=kernels.written(Path(wanted["engine_root"])),
         python=places.python_facts(wanted["python"]),
         users={name: places.user_facts(name) for name in wanted["users"]},
         listeners=listeners.listeners(),

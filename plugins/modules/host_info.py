@@ -40,6 +40,9 @@ options:
     type: list
     elements: str
     default: []
+  engine_root:
+    description: Folder of the engine, whose releases are looked at.
+    type: path
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.
@@ -71,11 +74,11 @@ paths:
   sample: {"/opt/vllm": {"exists": false, "free_mib": 81920, "target": null, "digest": null}}
 python:
   description: >-
-    Version of the interpreter with the kind of processor that it runs on, and the reason why it cannot be used, one
-    of them null. Null when not asked.
+    Version of the interpreter with the kind of processor that it runs on, what it lacks (V(venv), V(headers)), and the
+    reason why it cannot be used; that or the version is null. Null when not asked.
   returned: always
   type: dict
-  sample: {"version": "3.11.2", "machine": "x86_64", "problem": null}
+  sample: {"version": "3.11.2", "machine": "x86_64", "lacking": [], "problem": null}
 listeners:
   description: One entry for each of the ports that somebody listens on.
   returned: always
@@ -109,6 +112,12 @@ users:
   returned: always
   type: dict
   sample: {"vllm": {"home": "/var/lib/vllm", "shell": "/usr/sbin/nologin", "groups": []}}
+releases:
+  description: >-
+    By name of each release that is whole, where it has its GPU kernels from, as
+    RV(gpufleet.vllm.release_kernels#module:kernels); null where that was not written down.
+  returned: always
+  type: dict
 unit_installed:
   description: Whether systemd knows the unit template. Null when no instances were asked for.
   returned: always
@@ -116,11 +125,18 @@ unit_installed:
   sample: true
 """
 
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import interfaces, listeners, places, systemd
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
+    interfaces,
+    kernels,
+    listeners,
+    places,
+    systemd,
+)
 
 
 def instances_facts(names: list[str]) -> dict[str, Any]:
@@ -144,6 +160,7 @@ def main() -> None:
             "interfaces": {"type": "bool", "default": False},
             "instances": {"type": "list", "elements": "str", "default": []},
             "users": {"type": "list", "elements": "str", "default": []},
+            "engine_root": {"type": "path"},
         },
         supports_check_mode=True,
     )
@@ -160,6 +177,7 @@ def main() -> None:
         interfaces=interfaces.interfaces(module.run_command(list(interfaces.COMMAND))[1])
         if wanted["interfaces"]
         else None,
+        releases=kernels.written(Path(wanted["engine_root"])) if wanted["engine_root"] else {},
         users={name: places.user_facts(name) for name in wanted["users"]},
         **states,
     )

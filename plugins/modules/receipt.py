@@ -90,7 +90,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
 MOST_LINES = 20000
 METRICS_SECONDS = 30
 # Of release.json; where the release lies on the host is not part of what it is.
-VERSIONS = ("vllm", "torch", "transformers", "python")
+VERSIONS = ("vllm", "torch", "transformers", "python", "kernels")
 
 
 def start_lines(invocation: str) -> list[str]:

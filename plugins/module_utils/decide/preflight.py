@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,7 @@ def engine_problems(
     if found or not wanted:
         return found
     found.extend(_python_problems(host["python"], python, wanted, variant))
+    found.extend(_lacking_problems(host["python"], python))
     free, needed = host["paths"][root]["free_mib"], max(0, disk_mib * len(wanted) - left_mib)
     if free < needed:
         what = "The vLLM release takes" if len(wanted) == 1 else f"The vLLM releases {', '.join(wanted)} take"
@@ -50,6 +52,33 @@ def engine_problems(
             "them from a mirror or with the image of the host; engine_offline keeps this role from asking for them."
         )
     return found
+
+
+def python_packages(python: str, os_family: str) -> list[str]:
+    """Packages of the distribution with an interpreter's virtual environments and headers; none for one of another kind.
+
+    ``os_family`` is Ansible's, Debian or RedHat.
+    """
+    match = re.fullmatch(r"/usr/bin/(python3(?:\.\d+)?)", python)
+    if not match:
+        return []
+    name = match[1]
+    return {"Debian": [f"{name}-venv", f"{name}-dev"], "RedHat": [name, f"{name}-devel"]}.get(os_family, [])
+
+
+def _lacking_problems(found: Mapping[str, Any], python: str) -> list[str]:
+    """What an interpreter lacks that no package of the distribution has."""
+    words = {
+        "venv": "cannot make virtual environments (it has no module ensurepip)",
+        "headers": "has no header Python.h",
+    }
+    lacking = [words[one] for one in found.get("lacking") or ()]
+    if not lacking or python_packages(python, "Debian"):
+        return []
+    return [
+        f"{python} {' and '.join(lacking)}, and is not of the distribution, so no package can be installed for it. Install "
+        "it with its development files, or name another one in engine_python."
+    ]
 
 
 def _python_problems(found: Mapping[str, Any], python: str, versions: Sequence[str], variant: str) -> list[str]:

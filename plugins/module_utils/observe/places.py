@@ -15,6 +15,16 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 60
+NO_PYTHON = {"version": None, "machine": None, "lacking": []}
+# Virtual environments need ensurepip, and what compiles at run time needs Python.h; distributions package both apart.
+ASK_PYTHON = """
+import importlib.util, os, platform, sysconfig
+print(platform.python_version(), platform.machine())
+if not importlib.util.find_spec("ensurepip"):
+    print("venv")
+if not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+    print("headers")
+"""
 
 
 def folder_digest(folder: Path) -> str:
@@ -43,18 +53,18 @@ def path_facts(name: str) -> dict[str, Any]:
 
 
 def python_facts(name: str) -> dict[str, Any]:
-    """Ask an interpreter for its version and for the kind of processor that it is built for."""
+    """Ask an interpreter for its version, its kind of processor, and what of its own parts it lacks."""
     if not Path(name).exists():
-        return {"version": None, "machine": None, "problem": f"{name} does not exist"}
-    argv = [name, "-c", "import platform; print(platform.python_version(), platform.machine())"]
+        return {**NO_PYTHON, "problem": f"{name} does not exist"}
+    argv = [name, "-c", ASK_PYTHON]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return {"version": None, "machine": None, "problem": f"{name} does not run: {error}"}
+        return {**NO_PYTHON, "problem": f"{name} does not run: {error}"}
     if done.returncode:
-        return {"version": None, "machine": None, "problem": f"{name} does not run: {done.stderr.strip()}"}
-    version, _space, machine = done.stdout.strip().partition(" ")
-    return {"version": version, "machine": machine or None, "problem": None}
+        return {**NO_PYTHON, "problem": f"{name} does not run: {done.stderr.strip()}"}
+    version, machine, *lacking = done.stdout.split()
+    return {"version": version, "machine": machine, "lacking": lacking, "problem": None}
 
 
 def tree(folder: Path) -> dict[str, list[int]]:

@@ -537,17 +537,52 @@ def test_an_offline_host_asks_nobody() -> None:
     assert render("{{ engine_download_kernels }}", {**engine("cuda", "0.33.0"), "engine_offline": True}) is False
 
 
+KERNELS = {"source": "toolkit", "environment": {"CUDA_HOME": "/usr/local/cuda", "VLLM_USE_DEEP_GEMM": "0"}}
+
+
+def environment_of(variables: dict[str, Any]) -> dict[str, str]:
+    found = environment_file.read(rendered("serve", "instance.env", variables))
+    found.pop(DIGEST)
+    return found
+
+
+def test_what_a_release_needs_for_its_kernels_is_in_the_environment_and_a_users_own_wins() -> None:
+    one = {**LAYOUTS["cuda"], "environment": {**LAYOUTS["cuda"]["environment"], "VLLM_USE_DEEP_GEMM": "1"}}
+    variables = serve(one)
+    before = render("{{ __serve_digest }}", variables)
+    variables["__serve_found"]["releases"] = {"0.33.0-cuda": KERNELS, "0.32.0-cuda": None}
+    wanted = {**one["environment"], "CUDA_HOME": "/usr/local/cuda", "VLLM_USE_DEEP_GEMM": "1"}
+    assert environment_of(variables) == wanted
+    assert render("{{ __serve_digest }}", variables) != before
+    # another release's kernels are none of its business
+    variables["__serve_found"]["releases"] = {"0.32.0-cuda": KERNELS}
+    assert render("{{ __serve_digest }}", variables) == before
+
+
+def test_what_this_run_has_found_of_the_kernels_comes_before_what_was_read_at_its_begin() -> None:
+    variables = serve(LAYOUTS["cuda"])
+    variables["__serve_found"]["releases"] = {"0.33.0-cuda": {"environment": {"VLLM_USE_FLASHINFER_SAMPLER": "0"}}}
+    results = [{"release": "0.33.0-cuda", "kernels": KERNELS}, {"skipped": True}]
+    assert "CUDA_HOME" in environment_of({**variables, "engine_kernels": {"results": results}})
+    assert "VLLM_USE_FLASHINFER_SAMPLER" in environment_of({**variables, "engine_kernels": {"skipped": True}})
+
+
+def test_kernels_come_from_the_index_or_its_mirror() -> None:
+    assert render("{{ __engine_kernels_command }}", engine("cuda", "0.33.0"))[-2:] == [
+        "--default-index=https://flashinfer.ai/whl",
+        "--index=https://flashinfer.ai/whl/cu130",
+    ]
+    variables = {**engine("cuda", "0.33.0"), "engine_kernels_index_url": "https://m/whl"}
+    assert "--index=https://m/whl/cu130" in render("{{ __engine_kernels_command }}", variables)
+    assert render("{{ __engine_kernels_problem }}", variables) == ""
+    variables["__engine_kernels_fetched"] = {"rc": 1}
+    assert "https://m/whl (they are not on PyPI)" in render("{{ __engine_kernels_problem }}", variables)
+
+
 def test_a_pinned_list_is_installed_as_it_is() -> None:
     found = command(engine_requirements="/srv/requirements.txt")
     assert {"/srv/requirements.txt", "--require-hashes", "--no-deps"} <= set(found)
     assert "--override" not in found
-
-
-@pytest.mark.parametrize(
-    ("variant", "version", "there"), [("cuda", "0.31.0", False), ("cuda", "0.32.0", True), ("cpu", "0.33.0", False)]
-)
-def test_kernels_are_downloaded_where_vllm_can(variant: str, version: str, there: bool) -> None:
-    assert render("{{ __engine_has_kernels }}", engine(variant, version)) is there
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,24 @@ def test_python(tmp_path: Path, capsys: Capture) -> None:
     broken.write_text("#!/bin/sh\necho 'no libpython' >&2\nexit 127\n")
     broken.chmod(0o755)
     wanted = {
-        sys.executable: {"version": platform.python_version(), "machine": platform.machine(), "problem": None},
-        f"{tmp_path}/none": {"version": None, "machine": None, "problem": f"{tmp_path}/none does not exist"},
-        str(broken): {"version": None, "machine": None, "problem": f"{broken} does not run: no libpython"},
+        sys.executable: {
+            "version": platform.python_version(),
+            "machine": platform.machine(),
+            "lacking": [],
+            "problem": None,
+        },
+        f"{tmp_path}/none": {
+            "version": None,
+            "machine": None,
+            "lacking": [],
+            "problem": f"{tmp_path}/none does not exist",
+        },
+        str(broken): {
+            "version": None,
+            "machine": None,
+            "lacking": [],
+            "problem": f"{broken} does not run: no libpython",
+        },
     }
     assert {name: run(host_info, capsys, python=name)["python"] for name in wanted} == wanted
 

@@ -125,3 +125,36 @@ def test_every_port_is_looked_at() -> None:
     other = {"name": "other", "port": 8001, "ports": [8001], "unit": "vllm@other.service"}
     found = preflight.port_problems([CHAT, other], [listener(8000), listener(8001)])
     assert [line.split(":")[0] for line in found] == ["chat", "other"]
+
+
+@pytest.mark.parametrize(
+    ("python", "family", "packages"),
+    [
+        ("/usr/bin/python3", "Debian", ["python3-venv", "python3-dev"]),
+        ("/usr/bin/python3.12", "Debian", ["python3.12-venv", "python3.12-dev"]),
+        ("/usr/bin/python3.12", "RedHat", ["python3.12", "python3.12-devel"]),
+        ("/opt/python/bin/python3.12", "Debian", []),
+        ("/usr/bin/python3.12", "Suse", []),
+    ],
+)
+def test_a_python_gets_its_own_packages(python: str, family: str, packages: list[str]) -> None:
+    assert preflight.python_packages(python, family) == packages
+
+
+def test_a_python_of_another_kind_must_be_whole() -> None:
+    """A distribution's own lacks nothing that its packages do not bring."""
+    paths = {ROOT: {"exists": False, "free_mib": 9}, "m": {"exists": False}}
+    found = {"version": "3.12.3", "problem": None, "lacking": ["venv", "headers"]}
+    host = {"paths": paths, "python": found}
+    assert preflight.engine_problems(host, ROOT, {"0.33.0": "m"}, "/usr/bin/python3", 1) == []
+    (said,) = preflight.engine_problems(host, ROOT, {"0.33.0": "m"}, "/opt/p/python3", 1)
+    assert said.startswith(
+        "/opt/p/python3 cannot make virtual environments (it has no module ensurepip) and has no header"
+    )
+
+
+def test_what_an_installation_that_was_cut_off_has_left_is_not_asked_for_again() -> None:
+    paths = {ROOT: {"exists": True, "free_mib": 3000}, "m": {"exists": False}}
+    host = {"paths": paths, "python": {"version": "3.12.3", "problem": None}}
+    assert len(preflight.engine_problems(host, ROOT, {"0.33.0": "m"}, PYTHON, 11264)) == 1
+    assert preflight.engine_problems(host, ROOT, {"0.33.0": "m"}, PYTHON, 11264, left_mib=9000) == []
