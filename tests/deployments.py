@@ -47,6 +47,7 @@ def run_playbook(
     extra: Mapping[str, Any] | None = None,
     cwd: Path = ROOT,
     environment: Mapping[str, str] | None = None,
+    seconds: float = 900,
 ) -> Run:
     """Run a playbook against the nodes of the scenario; later variables win: ``arguments``, then ``extra``."""
     inventory = str(FLEET / "hosts.yml")
@@ -57,7 +58,7 @@ def run_playbook(
         env={**user_environment(), **(environment or {})},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=seconds,
         check=False,
     )
     return Run(done.returncode, done.stdout + done.stderr)

@@ -55,7 +55,7 @@ def engine_problems(
 
 
 def python_packages(python: str, os_family: str) -> list[str]:
-    """Packages of the distribution with an interpreter's virtual environments and headers; none for one of another kind.
+    """Packages of the distribution with an interpreter's virtual environments and headers; none for other interpreters.
 
     ``os_family`` is Ansible's, Debian or RedHat.
     """
@@ -76,8 +76,8 @@ def _lacking_problems(found: Mapping[str, Any], python: str) -> list[str]:
     if not lacking or python_packages(python, "Debian"):
         return []
     return [
-        f"{python} {' and '.join(lacking)}, and is not of the distribution, so no package can be installed for it. Install "
-        "it with its development files, or name another one in engine_python."
+        f"{python} {' and '.join(lacking)}, and is not of the distribution, so no package can be installed for it. "
+        "Install it with its development files, or name another one in engine_python."
     ]
 
 

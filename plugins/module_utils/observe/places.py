@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 60
-NO_PYTHON = {"version": None, "machine": None, "lacking": []}
+NO_PYTHON: dict[str, Any] = {"version": None, "machine": None, "lacking": []}
 # Virtual environments need ensurepip, and what compiles at run time needs Python.h; distributions package both apart.
 ASK_PYTHON = """
 import importlib.util, os, platform, sysconfig

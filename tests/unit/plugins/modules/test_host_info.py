@@ -50,25 +50,17 @@ def test_python(tmp_path: Path, capsys: Capture) -> None:
     broken = tmp_path / "python3"
     broken.write_text("#!/bin/sh\necho 'no libpython' >&2\nexit 127\n")
     broken.chmod(0o755)
+    none: dict[str, Any] = {"version": None, "machine": None, "lacking": []}
+    own: dict[str, Any] = {
+        "version": platform.python_version(),
+        "machine": platform.machine(),
+        "lacking": [],
+        "problem": None,
+    }
     wanted = {
-        sys.executable: {
-            "version": platform.python_version(),
-            "machine": platform.machine(),
-            "lacking": [],
-            "problem": None,
-        },
-        f"{tmp_path}/none": {
-            "version": None,
-            "machine": None,
-            "lacking": [],
-            "problem": f"{tmp_path}/none does not exist",
-        },
-        str(broken): {
-            "version": None,
-            "machine": None,
-            "lacking": [],
-            "problem": f"{broken} does not run: no libpython",
-        },
+        sys.executable: own,
+        f"{tmp_path}/none": {**none, "problem": f"{tmp_path}/none does not exist"},
+        str(broken): {**none, "problem": f"{broken} does not run: no libpython"},
     }
     assert {name: run(host_info, capsys, python=name)["python"] for name in wanted} == wanted
 
