@@ -576,7 +576,8 @@ def test_kernels_come_from_the_index_or_its_mirror() -> None:
     assert "--index=https://m/whl/cu130" in render("{{ __engine_kernels_command }}", variables)
     assert render("{{ __engine_kernels_problem }}", variables) == ""
     variables["__engine_kernels_fetched"] = {"rc": 1}
-    assert "https://m/whl (they are not on PyPI)" in render("{{ __engine_kernels_problem }}", variables)
+    said = "FlashInfer's kernels could not be installed from https://m/whl (they are not on PyPI)."
+    assert said in render("{{ __engine_kernels_problem }}", variables)
 
 
 def test_a_pinned_list_is_installed_as_it_is() -> None:
