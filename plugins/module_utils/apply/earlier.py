@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import credentials, instance_files, systemd
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states, kernels
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.systemd import DIGEST
 
 # A digest of the form before "2.<sha256>".
@@ -39,7 +39,7 @@ def same_texts(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
     """
     return (
         _lines(old["settings"]) == _lines(new["settings"])
-        and _variables(old["environment"]) == _variables(new["environment"])
+        and _same_variables(_variables(old["environment"]), _variables(new["environment"]))
         and _started(old["units"]) == _started(new["units"])
     )
 
@@ -85,6 +85,11 @@ def _lines(text: str) -> list[str]:
 
 def _variables(text: str) -> dict[str, str]:
     return {name: value for name, value in systemd.read_environment(text).items() if name != DIGEST}
+
+
+def _same_variables(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+    """Tell whether a user asked for the same: what a release needs for its kernels came after that version."""
+    return old == {name: value for name, value in new.items() if name in old or name not in kernels.VARIABLES}
 
 
 def _started(texts: str) -> dict[str, str]:

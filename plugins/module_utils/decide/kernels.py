@@ -18,6 +18,8 @@ PREBUILT = "prebuilt"
 TOOLKIT = "toolkit"
 WHEELS = "wheels"
 NONE = "none"
+# All that `environment` may set.
+VARIABLES = frozenset(("CUDA_HOME", "VLLM_USE_DEEP_GEMM", "VLLM_USE_FLASHINFER_SAMPLER"))
 # Of FlashInfer's sampling module for one GPU, with nvcc 13 on two cores, 2026-12-01.
 COMPILE_SECONDS = 100
 # CUDA versions that FlashInfer publishes kernels for, and their names in its index (flashinfer/__main__.py:56, 0.7.2).

@@ -54,6 +54,17 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(earlier, "TOKEN_FILES", (str(tmp_path / "token"),))
 
 
+def test_what_a_release_needs_for_its_kernels_restarts_nothing(process: dict[str, Any]) -> None:
+    new = texts(environment='GPUFLEET_DIGEST=2.b\nA="b"\nCUDA_HOME="/usr/local/cuda"\nVLLM_USE_DEEP_GEMM="0"\n')
+    assert earlier.kept(process, texts(), new, "chat", same_release=True) == OLD
+
+
+def test_a_variable_that_a_user_had_written_and_changes_is_a_change(process: dict[str, Any]) -> None:
+    old = texts(environment=f'GPUFLEET_DIGEST={OLD}\nA="b"\nCUDA_HOME="/opt/cuda"\n')
+    new = texts(environment='GPUFLEET_DIGEST=2.b\nA="b"\nCUDA_HOME="/usr/local/cuda"\n')
+    assert earlier.kept(process, old, new, "chat", same_release=True) is None
+
+
 def test_another_text_of_the_unit_restarts_nothing(process: dict[str, Any]) -> None:
     assert earlier.kept(process, texts(), NEW, "chat", same_release=True) == OLD
 
