@@ -21,6 +21,9 @@ MOST_TRIES = 12
 MOST_TOGETHER = 3
 WRITE = re.compile(r"write '?(\w+): ([\w.]+(?:(?:, | or )[\d.]+)*)'?(?P<rest>$|[ ,(].*)")
 LEAVE = re.compile(r"(?:leave|take) '?(\w+)'? out\b.*")
+# What `said` writes of several changes
+JOINED = re.compile(r"(?:write (\w+: [\w.]+(?: and \w+: [\w.]+)*))?(?: and )?(?:leave (\w+(?: and \w+)*) out)?")
+WRITTEN = re.compile(r"\w+: [\w.]+")
 # What a person may have written that another layout does without, in the order in which it is given up.
 GIVEN_UP = (
     "decode_context_parallel_size",
@@ -94,6 +97,15 @@ def checked(instance: Instance, refused: Refused, again: Again) -> Refused:
 
 def changes(instance: Instance, text: str) -> Iterator[dict[str, Any]]:
     """Read what a remedy changes of an entry: one change for each value that it names. None where it is for people."""
+    joined = JOINED.fullmatch(text)
+    if joined:
+        parts = [f"write {part}" for part in WRITTEN.findall(joined[1] or "")]
+        parts += [f"leave {name} out" for name in re.split(" and ", joined[2])] if joined[2] else []
+        if len(parts) > 1:
+            found = [next(changes(instance, part), None) for part in parts]
+            if None not in found:
+                yield {name: value for one in found if one for name, value in one.items()}
+            return
     written = WRITE.fullmatch(text)
     if written and written[1] in FIELDS and written[1] in DEFAULTS:
         for word in re.split(r", | or ", written[2]):
