@@ -201,6 +201,10 @@ def _on_gpus(
             "unknown",
             unknown.remedies or ("name a model whose config.json says it, or write tensor_parallel_size",),
         ) from None
+    except Refused as refused:
+        if refused.rule == "no_gpu_free" and share is not None:
+            raise _shares_full(share, free, next(iter(facts))) from None
+        raise
     option, fit = found.option, found.option.fit
     sizes = option.sizes
     free.decisions[instance.name] = found
@@ -231,6 +235,21 @@ def _on_gpus(
         layout.warnings.extend(missed)
     layout.alternatives = alternatives.alternatives(found.options, option, found.wish)
     _gpu_arguments(layout, instance, model, found)
+
+
+def _shares_full(share: float, free: Free, host: str) -> Refused:
+    """Say that the shares of a GPU would add up to too much, and what is left of the emptiest one."""
+    held = {index: of for index, of in free.shared.get(host, {}).items() if index not in free.taken.get(host, ())}
+    if not held:
+        return Refused("every GPU of this host is given to an earlier instance", "no_gpu_free", ("remove one of them",))
+    holders = min(held.values(), key=lambda of: (sum(part for _, part in of), of))
+    left = round(SHARED_MOST - sum(part for _, part in holders), 2)
+    others = " and ".join(f"{name} has {part:g}" for name, part in holders)
+    return Refused(
+        f"it asks for {share:g} of a GPU, {others}, and the shares of one GPU add up to {SHARED_MOST:g} at most",
+        "no_gpu_free",
+        (*((f"write gpu_memory_utilization: {left:g} or less",) if left > 0 else ()), "use a host with more GPUs"),
+    )
 
 
 def _gpu_arguments(layout: Layout, instance: Instance, model: Mapping[str, Any], found: Decision) -> None:
@@ -586,8 +605,9 @@ def _left_without(layout: Layout, tried: Mapping[int, together.Tried], others: S
     layout.nodes = [{"host": node["host"], "devices": []} for node in layout.nodes]
     layout.reject(
         Refused(
-            f"it needs {least} GPU{'' if least == 1 else 's'}, and there are not as many beside {', '.join(others)}, "
-            f"which {'has' if len(others) == 1 else 'have'} those of this host",
+            f"it needs {least} GPU{'' if least == 1 else 's'}, and what {', '.join(others)} "
+            f"({'an earlier instance' if len(others) == 1 else 'earlier instances'} by name) "
+            f"{'has' if len(others) == 1 else 'have'} of this host leaves fewer",
             "no_gpu_free",
             ("remove an instance from this host", "use a host with more GPUs"),
         )

@@ -161,7 +161,8 @@ def _together(tries: _Tries, refused: Refused) -> Changes | None:
 def _given_up(tries: _Tries) -> Changes | None:
     """Search for what of the entry has to go: one field, all sizes, then one more at a time."""
     instance = tries.instance
-    written = [name for name in GIVEN_UP if getattr(instance, name) != DEFAULTS[name]]
+    kept = ("gpu_memory_utilization",) if instance.shared_gpus else ()
+    written = [name for name in GIVEN_UP if getattr(instance, name) != DEFAULTS[name] and name not in kept]
     sizes = {name: DEFAULTS[name] for name in written if name in SIZES}
     tried: list[Changes] = [{name: DEFAULTS[name]} for name in written]
     tried += [sizes] if len(sizes) > 1 else []
