@@ -202,7 +202,7 @@ def test_two_at_once_and_the_rest_only_when_both_are_good(fleet: Fleet) -> None:
     assert {one[-1] for one in fleet.said} == {"a", "b"}, output
     assert "finished b" in fleet.said
     assert "finished a" not in fleet.said
-    assert [one for one in fleet.said if one.startswith("begun")] == ["begun a", "begun b"]
+    assert sorted(one for one in fleet.said if one.startswith("begun")) == ["begun a", "begun b"]
 
 
 def test_what_no_inventory_knows_is_stopped_and_started_and_nothing_more(fleet: Fleet) -> None:
