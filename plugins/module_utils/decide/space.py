@@ -64,8 +64,11 @@ def _shared(wish: Wish, stages: int) -> bool:
 
 
 def with_contexts(wish: Wish, sizes: Sizes) -> Iterator[Sizes]:
-    """Give the same sizes with the tokens of the KV cache spread over tensor parallel ranks."""
-    if wish.decode_context_parallel_size is None:
+    """Give the same sizes with the tokens of the KV cache spread over tensor parallel ranks.
+
+    None where the tensor parallel size was written: it is judged as it stands.
+    """
+    if wish.decode_context_parallel_size is None and wish.tensor_parallel_size is None:
         for spread in range(2, sizes.tensor_parallel_size + 1):
             if sizes.tensor_parallel_size % spread == 0:
                 yield Sizes(
