@@ -76,7 +76,8 @@ def _more_gpus(instance: Instance, model: Mapping[str, Any], settings: Settings,
 def _memory_remedies(
     instance: Instance, model: Mapping[str, Any], options: Sequence[Option], pool: Pool, settings: Settings
 ) -> Iterator[str]:
-    """Give what would make the model fit: a shorter context, then quantization, then more GPUs."""
+    """Give what would make the model fit: a spread KV cache, a shorter context, then quantization, then more GPUs."""
+    yield from _spread_cache(instance, model, [option.sizes for option in options if option.fit], pool, settings)
     longest = max((option.fit.cache.longest for option in options if option.fit), default=0)
     if instance.max_model_len and LEAST_CONTEXT <= longest < instance.max_model_len:
         yield f"write max_model_len: {longest // 256 * 256 if longest > 4096 else longest} or less"
@@ -108,6 +109,22 @@ def _memory_remedies(
         )
     else:
         yield "use GPUs with more memory"
+
+
+def _spread_cache(
+    instance: Instance, model: Mapping[str, Any], sized: Sequence[Sizes], pool: Pool, settings: Settings
+) -> Iterator[str]:
+    """Give the decode context parallel size that a written tensor parallel size leaves to the user."""
+    if instance.decode_context_parallel_size or not instance.tensor_parallel_size:
+        return
+    for sizes in sized:
+        for spread in range(2, sizes.tensor_parallel_size + 1):
+            tried = replace(sizes, decode_context_parallel_size=spread)
+            if sizes.tensor_parallel_size % spread or _refused(model, tried, instance, settings, pool):
+                continue
+            if _fit(model, tried, instance, settings.engine, pool):
+                yield f"write decode_context_parallel_size: {spread}"
+                return
 
 
 def _fewer_sequences(

@@ -16,6 +16,7 @@ from tests.unit.samples import (
     LLAMA_70B,
     QWEN3_06B,
     QWEN25_7B,
+    QWEN25_7B_CONFIG,
     cpu_host,
     gpu,
     nvidia_host,
@@ -562,3 +563,24 @@ def test_all_gpus_that_are_written_are_used() -> None:
         "not use exactly these. "
         "Make the product of the sizes as many as the GPUs; or leave 'gpus' out."
     )
+
+
+ONE_KV_HEAD = model_files.facts(
+    {**QWEN25_7B_CONFIG, "num_key_value_heads": 1, "max_position_embeddings": 8_000_000}, 15231233024
+)
+
+
+def test_a_written_tensor_parallel_size_is_not_rescued_by_a_spread_cache() -> None:
+    asked = {"tensor_parallel_size": 4, "max_model_len": 8_000_000}
+    refused = one(H100_X4, ONE_KV_HEAD, **asked)["rejected"]
+    assert refused["rule"] == "kv_cache_too_small"
+    assert refused["remedies"][0] == "write decode_context_parallel_size: 2"
+    spread = one(H100_X4, ONE_KV_HEAD, **asked, decode_context_parallel_size=2)
+    assert spread["rejected"] is None
+    assert spread["max_model_len"] == 8_000_000
+
+
+def test_with_open_sizes_the_cache_is_spread_where_nothing_else_holds_the_context() -> None:
+    found = one(H100_X4, ONE_KV_HEAD, max_model_len=8_000_000)
+    assert found["rejected"] is None
+    assert found["pipeline_parallel_size"] * found["decode_context_parallel_size"] > 1
