@@ -1,7 +1,4 @@
-"""What hosts have of sources of NVIDIA's packages, with the distribution's own apt: one that works is left of each.
-
-These are first: the tests of test_cuda.py change what is installed.
-"""
+"""What hosts have of sources of NVIDIA's packages, with the distribution's own apt: one that works is left of each."""
 
 from __future__ import annotations
 
