@@ -54,7 +54,7 @@ def refused(run: Run, *sentences: str) -> None:
         ),
         (
             [{"name": "one", "model": MODEL, "tensor_parallel_size": 3}],
-            "one: tensor_parallel_size 3 does not divide 4 attention heads. Write tensor_parallel_size: 2 or 1.",
+            "one: tensor_parallel_size 3 does not divide 4 attention heads. Write tensor_parallel_size: 2.",
         ),
         ([{"name": "one", "model": MODEL, "tensor_parallel_size": 4}], "one: 4 ranks need 4 CPU cores"),
     ],
