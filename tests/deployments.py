@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -62,6 +64,18 @@ def run_playbook(
         check=False,
     )
     return Run(done.returncode, done.stdout + done.stderr)
+
+
+def kill_play(play: subprocess.Popen[Any]) -> None:
+    """Kill a running playbook and its workers.
+
+    Ansible's workers are sessions of their own: one that is left goes on, and starts again what ends.
+    """
+    workers = Path(f"/proc/{play.pid}/task/{play.pid}/children").read_text().split()
+    for pid in (play.pid, *map(int, workers)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    play.wait(30)
 
 
 def unit(host: Host, name: str, *properties: str) -> list[str]:

@@ -6,15 +6,13 @@ PyPI is in reach and FlashInfer's index is not: where that is, the tests of the 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import time
 
 from conftest import RELEASE, VARIABLES, deploy, release
 from testinfra.host import Host
 
-from tests.deployments import FLEET, ROOT, user_environment
+from tests.deployments import FLEET, ROOT, kill_play, user_environment
 
 # What is left to download when the first package was unpacked into the release: lists and their answers.
 REST_MIB = 300
@@ -29,16 +27,14 @@ def received_mib(host: Host) -> int:
 def test_an_installation_that_is_killed_goes_on_from_where_it_was(host: Host, node: str) -> None:
     variables = json.dumps({**VARIABLES, "vllm_hosts": node})
     command = ["ansible-playbook", "-i", str(FLEET / "hosts.yml"), "playbooks/deploy.yml", "-e", variables]
-    with subprocess.Popen(
-        command, cwd=ROOT, env=user_environment(), stdout=subprocess.DEVNULL, start_new_session=True
-    ) as play:
+    with subprocess.Popen(command, cwd=ROOT, env=user_environment(), stdout=subprocess.DEVNULL) as play:
         deadline = time.monotonic() + 1800
         # uv downloads all before it writes the first package
         while host.run(f"sh -c 'ls {RELEASE}/lib/python3.*/site-packages/vllm/__init__.py'").rc:
             assert time.monotonic() < deadline
             assert play.poll() is None
             time.sleep(2)
-        os.killpg(play.pid, signal.SIGKILL)
+        kill_play(play)
     assert not host.file(f"{RELEASE}/release.json").exists
     before = received_mib(host)
     assert before > 3500

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from conftest import CACHE, MODEL, SHARDS, Download, Hub, variables
 from testinfra.host import Host
 
-from tests.deployments import FLEET, ROOT, user_environment
+from tests.deployments import FLEET, ROOT, kill_play, user_environment
 
 FOLDER = f"{CACHE}/models--org--chat"
 
@@ -85,14 +83,12 @@ def test_a_download_that_is_killed_half_way_goes_on(
         cwd=ROOT,
         env={**user_environment(), "HF_HOME": str(tmp_path / "hf")},
         stdout=subprocess.DEVNULL,
-        start_new_session=True,
     )
     # One large file is whole, and the next has begun.
     wait_for(
         host, f"find {FOLDER}/blobs -size +1M -not -name '*.incomplete' | grep -q . && ls {FOLDER}/blobs/*.incomplete"
     )
-    os.killpg(play.pid, signal.SIGKILL)
-    play.wait()
+    kill_play(play)
     if also_the_tool:
         host.check_output("systemctl kill --signal SIGKILL 'gpufleet-download-*'")
         wait_for(host, "! systemctl is-active 'gpufleet-download-*'")

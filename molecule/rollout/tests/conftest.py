@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +14,7 @@ import pytest
 import testinfra
 from testinfra.host import Host
 
-from tests.deployments import FLEET, ROOT, Run, user_environment
+from tests.deployments import FLEET, ROOT, Run, kill_play, user_environment
 from tests.load import Running, running
 
 VARIABLES = Path(__file__).resolve().parents[1] / "vars" / "instances.yml"
@@ -65,7 +63,6 @@ class Playbook:
                 env={**user_environment(), **environment},
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
             )
 
     @property
@@ -96,8 +93,7 @@ class Playbook:
 
     def kill(self) -> None:
         """End it and all its processes, without a chance to tidy up."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(30)
+        kill_play(self.process)
 
 
 Start = Callable[..., Playbook]
