@@ -46,7 +46,7 @@ docs-lint: venv ## Documentation of modules, filters and roles
 
 unit: venv ## Unit tests (with a real HAProxy, Debian's, kept in the cache folder)
 	@$(PYTHON) tools/debian_programs.py haproxy
-	pytest tests/unit
+	pytest -n auto --dist loadfile tests/unit
 
 choice: venv ## The choice over 500 open and written plans and 2,000 random ones (minutes)
 	pytest tests/choice

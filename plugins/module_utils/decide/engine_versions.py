@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ MIB_PER_GIB = 1024
 VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:[.-]?(?:post|rc|a|b|dev)\d*)*(?:\+[\w.-]+)?")
 
 
+@functools.lru_cache(maxsize=256)
 def release(version: str) -> tuple[int, ...]:
     """Give the numbers of a version, three or four: "0.26.1rc1.dev156+g0eec" is (0, 26, 1).
 

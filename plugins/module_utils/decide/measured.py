@@ -8,6 +8,7 @@ public ones that print every part of the account (DEBUG level), read on 2026-11-
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -164,6 +165,7 @@ UNIFIED_FREE_SOURCE = "101.3 to 102.2 of 121.69 GiB on DGX Spark, MiaAI-Lab/GLM-
 CLOSE_MIB = 128
 
 
+@functools.lru_cache(maxsize=256)
 def release(version: str) -> tuple[int, int]:
     """Give (0, 33) for "0.33.0", "v0.26.1rc1.dev156+g0eec" likewise by its first two numbers."""
     parts = version.lstrip("v").split(".")
