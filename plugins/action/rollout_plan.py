@@ -54,7 +54,9 @@ class ActionModule(ActionBase):
             others = [
                 plain(hostvars[host].get("vllm_models") or []) for host in set(arguments["fleet"]) - {*comparisons}
             ]
-            elsewhere = Counter(entry.get("name") for entries in others for entry in entries)
+            elsewhere = Counter(
+                entry.get("name") for entries in others for entry in entries if entry.get("state") != "absent"
+            )
             found = rollout.plan(comparisons, plain(arguments["canary"]), plain(arguments["batch"]), elsewhere)
             path = rollout_file.target(arguments["record"], kind)
             shown = plain(arguments["shown"])
@@ -82,6 +84,9 @@ class ActionModule(ActionBase):
             "batches": found["batches"],
             "drained": found["drained"],
             "alone": found["alone"],
+            "together": found["together"],
+            "touched": found["touched"],
+            "back": found["back"],
             "changes": bool(found["batches"] or found["drained"]),
         }
 

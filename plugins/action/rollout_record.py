@@ -19,11 +19,15 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "record": {"type": "path", "required": True},
     "step": {"type": "str", "choices": [*ASKS, *rollout_record.STEPS, "together", "concluded"], "required": True},
     "host": {"type": "str"},
+    "required": {"type": "bool", "default": True},
     "failure": {"type": "dict"},
     "before": {"type": "dict", "default": {}},
+    "answered": {"type": "list", "elements": "str", "default": []},
     "after": {"type": "dict", "default": {}},
     "bounds": {"type": "dict", "default": {}},
 }
+# A fact of each host: the steps that could not be written down yet.
+UNWRITTEN = "gpufleet_rollout_unwritten"
 
 display = Display()
 
@@ -39,11 +43,13 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         arguments = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)[1]
         self.path = Path(arguments["record"])
-        self.host = arguments["host"] or (task_vars or {}).get("inventory_hostname", "?")
+        self.variables = task_vars or {}
+        self.host = arguments["host"] or self.variables.get("inventory_hostname", "?")
+        self.required = arguments["required"]
         step = arguments["step"]
         try:
             if step in ASKS:
-                answer = getattr(rollout_record, step)(rollout_file.read(self.path), self.host)
+                answer = getattr(rollout_record, step)(self._read(), self.host)
                 return {**result, "changed": False, step: answer}
             if step == "concluded":
                 return {**result, **self._conclude()}
@@ -51,26 +57,67 @@ class ActionModule(ActionBase):
                 return {**result, **self._together()}
             if step == "verified":
                 return {**result, **self._verify(plain(arguments))}
-            learnt = {
-                name: {when: plain(arguments[when])[name]} for when in ("before", "after") for name in arguments[when]
-            }
             failure = arguments["failure"]
-            self._step(step, rollout_record.reason_of(plain(failure)) if failure else None, learnt)
+            reason = rollout_record.reason_of(plain(failure)) if failure is not None else None
+            return {**result, "reason": reason, **self._step(step, reason, self._learnt(plain(arguments)))}
         except InputError as error:
             return {**result, "failed": True, "msg": str(error)}
-        return {**result, "changed": True}
 
-    def _step(self, name: str, reason: str | None, learnt: dict[str, dict[str, Any]]) -> None:
-        now = rollout_file.now()
-        rollout_file.changed(
-            self.path, lambda record: rollout_record.step(record, self.host, name, now, reason, learnt)
-        )
+    @staticmethod
+    def _learnt(arguments: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Put together what a step says of each instance."""
+        found: dict[str, dict[str, Any]] = {}
+        for when in ("before", "after"):
+            for name, measured in arguments[when].items():
+                found.setdefault(name, {})[when] = measured
+        for name in arguments["answered"]:
+            found.setdefault(name, {})["answered"] = True
+        return found
+
+    def _unwritten(self, host: str) -> list[dict[str, Any]]:
+        """Return the steps of a host that are in no file."""
+        known = self.variables if host == self.variables.get("inventory_hostname") else {}
+        known = known or (self.variables.get("hostvars") or {}).get(host) or {}
+        return list(plain((known.get("ansible_facts") or {}).get(UNWRITTEN) or []))
+
+    def _read(self) -> dict[str, Any]:
+        """Read the record, with what could not be written of this host and of those that run an engine with it."""
+        found = rollout_file.read(self.path)
+        for host in (self.host, *found["hosts"].get(self.host, {}).get("together", ())):
+            found = rollout_record.told(found, self._unwritten(host))
+        return found
+
+    def _step(self, name: str, reason: str | None, learnt: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Write a step down, and the earlier ones that could not be. One that need not be written never fails."""
+        event = {"host": self.host, "name": name, "time": rollout_file.now(), "reason": reason, "instances": learnt}
+        before = self._unwritten(self.host)
+        events = [*before, event]
+        done: dict[str, Any] = {"changed": True}
+        try:
+            rollout_file.changed(self.path, lambda record: rollout_record.told(record, events))
+            if before:
+                done["ansible_facts"] = {UNWRITTEN: []}
+        except InputError as error:
+            if self.required:
+                raise
+            done.update(changed=False, warnings=[str(error)], ansible_facts={UNWRITTEN: events})
+        if name == "failed":
+            done["way"] = self._way()
+        return done
+
+    def _way(self) -> str:
+        """Say what to do after a failure. Where no record is left to tell how far it came, the host is put back."""
+        try:
+            return rollout_record.way(self._read(), self.host)
+        except InputError:
+            return rollout_record.PUT_BACK
 
     def _together(self) -> dict[str, Any]:
-        """Fail where another host of an engine has failed: the engine is changed on all of them, or on none."""
-        others = rollout_record.not_ready(rollout_file.read(self.path), self.host)
+        """Fail where another host of an engine did not come as far: each step is made on all of them, or on none."""
+        record = self._read()
+        others = rollout_record.behind(record, self.host)
         if not others:
-            return {"changed": False}
+            return {"changed": False, "answered": rollout_record.answered(record, self.host)}
         return {"failed": True, "msg": f"{', '.join(others)}, which runs an engine with {self.host}, is not good."}
 
     def _verify(self, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -82,17 +129,31 @@ class ActionModule(ActionBase):
         learnt = {name: {"after": arguments["after"][name], "worse": found} for name, found in worse.items()}
         for name, before in arguments["before"].items():
             learnt.setdefault(name, {})["before"] = before
-        self._step("verified", None, learnt)
+        done = self._step("verified", None, learnt)
         sentences = [f"{name}: {sentence}." for name, found in worse.items() for sentence in found]
         if sentences:
             return {"failed": True, "msg": "Changed, it is worse than before. " + " ".join(sentences)}
-        return {"changed": True}
+        return done
 
     def _conclude(self) -> dict[str, Any]:
-        """End the record, and say how it ended."""
+        """End the record, and say how it ended, also where the file cannot be written."""
         now = rollout_file.now()
-        record = rollout_file.changed(self.path, lambda found: rollout_record.conclude(found, now))
+        hosts = list(self.variables.get("hostvars") or {})
+        events = [event for host in hosts for event in self._unwritten(host)]
+        told = f"The record is {self.path}."
+
+        def ended(found: dict[str, Any]) -> dict[str, Any]:
+            return rollout_record.conclude(rollout_record.told(found, events), now)
+
+        try:
+            record = rollout_file.changed(self.path, ended)
+        except InputError as error:
+            told = f"The record could not be ended: {error}"
+            try:
+                record = ended(rollout_file.read(self.path))
+            except InputError:
+                return {"failed": True, "msg": "\n".join([told, *rollout_record.lines(events)])}
         table = show.result(record)
         display.display(f"\n{table}\n" if table else "")
-        told = f"{rollout_record.sentence(record)}\nThe record is {self.path}."
-        return {"changed": True, "msg": told, "failed": record["state"] != rollout_record.ENDED}
+        failed = record["state"] != rollout_record.ENDED or not told.startswith("The record is")
+        return {"changed": True, "msg": f"{rollout_record.sentence(record)}\n{told}", "failed": failed}

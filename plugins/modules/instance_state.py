@@ -41,6 +41,12 @@ options:
     type: str
     choices: [good, previous]
     default: good
+  digests:
+    description:
+      - By name, digests of states in the order in which they are wanted. The first of them that is kept is put back, in
+        place of O(which), whichever of the two it has become.
+    type: dict
+    default: {}
   proven:
     description: Whether the instances have just answered, so that no receipt is needed.
     type: bool
@@ -247,7 +253,7 @@ class States:
     def restored(self) -> list[dict[str, Any]]:
         """Put the states back, and start the instances from them. Raises GpufleetError before the first change."""
         which = self.module.params["which"]
-        states = {name: instance_files.read_state(name, which) for name in self.names}
+        states = {name: self.chosen(name, which) for name in self.names}
         faults = [
             f"{name} cannot be put back to the {which} state: {why}."
             for name, why in ((name, self.problem(state)) for name, state in states.items())
@@ -270,6 +276,12 @@ class States:
                 self.systemctl("reset-failed", f"vllm@{name}.service", may_fail=True)
                 self.systemctl("restart", f"vllm@{name}.service")
         return [state["layout"] for state in found.values()]
+
+    def chosen(self, name: str, which: str) -> dict[str, Any] | None:
+        """Return the state that an instance is put back to."""
+        kept = [instance_files.read_state(name, one) for one in (good_states.GOOD, good_states.PREVIOUS)]
+        wanted = self.module.params["digests"].get(name)
+        return good_states.chosen(kept, wanted) if wanted else instance_files.read_state(name, which)
 
     def put_back(self, name: str, state: dict[str, Any]) -> None:
         """Put the files and the link of one instance back."""
@@ -312,6 +324,7 @@ def main() -> None:
                 "default": "described",
             },
             "which": {"type": "str", "choices": ["good", "previous"], "default": "good"},
+            "digests": {"type": "dict", "default": {}},
             "proven": {"type": "bool", "default": False},
             "layouts": {"type": "list", "elements": "dict", "default": []},
             "baselines": {"type": "dict", "default": {}},

@@ -11,8 +11,8 @@ author: The gpufleet.vllm maintainers
 description:
   - Puts together what M(gpufleet.vllm.instance_compare) found on each host, divides the hosts where something changes
     into a canary and batches, and shows what will change where. For the role P(gpufleet.vllm.rollout#role).
-  - Fails where a batch would take all replicas of a model out of service at once, and where an engine over several
-    hosts would change.
+  - Fails where a batch would take all replicas of a model that serve out of service at once, and where an engine over
+    several hosts would change of which one is not among O(hosts).
 options:
   hosts:
     description: Names of the hosts.
@@ -102,6 +102,18 @@ alone:
   returned: success
   type: list
   elements: str
+together:
+  description: By host that changes, those that change with it since they run an engine together, itself among them.
+  returned: success
+  type: dict
+touched:
+  description: By host that changes, the names of the instances that do, or that run an engine with one that does.
+  returned: success
+  type: dict
+back:
+  description: By host and instance that changes, the digests of the states to come back to, best first.
+  returned: success
+  type: dict
 changes:
   description: Whether there is anything to do.
   returned: success

@@ -20,7 +20,8 @@ options:
     description:
       - V(goes_on) asks whether the batch of the host may begin, V(to_back_out) whether the host is to be put back since
         another one failed. V(verified) compares O(before) with O(after) and fails where the latter is worse than
-        O(bounds) allow. V(together) fails where another host of an engine over several is not V(ready). V(concluded)
+        O(bounds) allow. V(together) fails where another
+        host of an engine over several did not come as far as this one. V(concluded)
         ends the record, and fails where the roll-out was stopped. The others are written down.
     type: str
     required: true
@@ -28,21 +29,40 @@ options:
       - goes_on
       - to_back_out
       - begun
+      - draining
       - drained
       - measured
+      - prepared
+      - switching
       - switched
       - warmed
       - verified
       - ready
+      - undraining
+      - serving
       - done
       - failed
+      - retracting
+      - retracted
+      - withdrawn
+      - restoring
+      - proven
+      - back
+      - left
       - restored
       - not_restored
+      - resumed
       - together
       - concluded
   host:
     description: The host. By default the one that the task runs for.
     type: str
+  required:
+    description:
+      - Whether a step that cannot be written down fails. Otherwise it is kept as a fact of the host, which counts as
+        written, and goes into the record with the next step that can be, or at the end.
+    type: bool
+    default: true
   failure:
     description: Result of the task that failed; why it did goes into the record.
     type: dict
@@ -50,6 +70,11 @@ options:
     description: By name of the instance, what M(gpufleet.vllm.instance_measure) measured before the change.
     type: dict
     default: {}
+  answered:
+    description: Names of the instances that answered before the change.
+    type: list
+    elements: str
+    default: []
   after:
     description: Likewise after it.
     type: dict
@@ -89,4 +114,19 @@ to_back_out:
   description: Whether the host is to be put back.
   returned: when O(step=to_back_out)
   type: bool
+answered:
+  description: Names of the instances that were seen to answer before the change, here or where their server is.
+  returned: when O(step=together)
+  type: list
+  elements: str
+reason:
+  description: Why it failed, of O(failure).
+  returned: when the step is written
+  type: str
+way:
+  description: >-
+    What to do with the host, and with all that run an engine with it. V(finish) where the engine serves the new
+    already, V(leave) where it was not touched yet, V(put_back) otherwise.
+  returned: when O(step=failed)
+  type: str
 """

@@ -110,6 +110,12 @@ def rotated(
     return dict(new), dict(good)
 
 
+def chosen(kept: Iterable[Mapping[str, Any] | None], digests: Iterable[str]) -> dict[str, Any] | None:
+    """Return the first of the wanted digests that is kept; None where none of them is."""
+    by_digest = {state["digest"]: dict(state) for state in kept if state}
+    return next((by_digest[digest] for digest in digests if digest in by_digest), None)
+
+
 def problem(state: Mapping[str, Any] | None, release_there: bool, model_there: bool, model_digest: str | None) -> str:
     """Say why an instance cannot be put back to a state; empty when it can.
 

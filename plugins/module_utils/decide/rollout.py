@@ -56,7 +56,10 @@ def compare(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, An
         | {key: wanted["settings"].get(key) for key in ("model", "revision")},
         "old": {key: found.get(key) for key in ("release", "written_digest")}
         | {key: found["settings"].get(key) for key in ("model", "revision")},
+        # what it runs from, where that can be kept
+        "runs": process.get("digest") if process.get("digest") == found["written_digest"] else None,
         "good": found["good"],
+        "previous": found.get("previous"),
     }
 
 
@@ -165,6 +168,68 @@ def partners(comparisons: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str
     return {host: [name for name in touched if name in group] for host, group in groups.items()}
 
 
+def whole_engines(
+    comparisons: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the comparisons with every engine over several hosts touched on all of them, or on none.
+
+    Raises InputError where one of its hosts is not in the play.
+    """
+    touched: dict[tuple[str, str], list[str]] = {}
+    for host, found in comparisons.items():
+        for one in found:
+            if one["state"] in TOUCHED:
+                missing = [other for other in one["nodes"] if other not in comparisons]
+                if missing:
+                    raise InputError(
+                        f"{one['name']} runs on {', '.join(one['nodes'])} as one engine, and {', '.join(missing)} is "
+                        "not in this play; name all of them in --limit."
+                    )
+                for other in one["nodes"]:
+                    touched.setdefault((other, one["name"]), []).append(host)
+    found_all: dict[str, list[dict[str, Any]]] = {}
+    for host, found in comparisons.items():
+        found_all[host] = []
+        for one in found:
+            others = touched.get((host, one["name"]))
+            along = {}
+            if others and one["state"] not in TOUCHED:
+                what = f"nothing, but it runs an engine with {', '.join(others)}"
+                along = {"state": UNPROVEN, "changes": [{"what": what, "from": None, "to": None}]}
+            found_all[host].append({**one, **along})
+    return found_all
+
+
+def ways_back(comparisons: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, dict[str, list[str]]]:
+    """By host and instance that is touched, the digests of the states to come back to, best first.
+
+    First what runs now, if it is kept before the change; then the last good state. Where what is wanted is the last
+    good state of some hosts of an engine only, their one before that is what the others call good.
+    """
+    found: dict[str, dict[str, list[str]]] = {}
+    for host, instances in comparisons.items():
+        for one in instances:
+            if one["state"] not in TOUCHED:
+                continue
+            engine = [
+                other
+                for name in (one["nodes"] or [host])
+                for other in comparisons.get(name, ())
+                if other["name"] == one["name"]
+            ]
+            kept_by_all = all(_digest(other, "good") == _digest(other, "wanted") for other in engine)
+            ahead = not kept_by_all and _digest(one, "good") == _digest(one, "wanted")
+            runs = one.get("runs") if one["state"] == CHANGE and one.get("runs") != _digest(one, "wanted") else None
+            digests = [runs, _digest(one, "previous" if ahead else "good")]
+            if any(digests):
+                found.setdefault(host, {})[one["name"]] = [digest for digest in digests if digest]
+    return found
+
+
+def _digest(one: Mapping[str, Any], which: str) -> str | None:
+    return (one.get(which) or {}).get("digest")
+
+
 def batches(
     hosts: Sequence[str],
     begun: Sequence[str],
@@ -175,7 +240,7 @@ def batches(
     """Divide the hosts that change: first the canary, then the others in batches.
 
     ``canary`` is a number of hosts (0 for none) or a list of names; ``batch`` a number or a share of all that change.
-    Hosts that an earlier run had ``begun`` with are out of service already, and come first. Those of
+    Those of ``begun`` are out of service already, and come first. Those of
     :func:`partners` are in one batch, which may be larger for it. Raises InputError.
     """
     if isinstance(canary, Sequence) and not isinstance(canary, str):
@@ -224,22 +289,47 @@ def replica_problems(
     """
     faults, warnings = [], []
     for name, replicas in sorted(_replicas(comparisons).items()):
-        touched = {
-            host
-            for host, found in comparisons.items()
-            if any(one["name"] == name and one["state"] in TOUCHED for one in found)
-        }
+        mine = {host: one for host, found in comparisons.items() for one in found if one["name"] == name}
+        touched = {host for host, one in mine.items() if one["state"] in TOUCHED}
         if elsewhere.get(name) or not touched:
             continue
         hosts = ", ".join(host for replica in replicas for host in replica)
         if len(replicas) == 1:
             warnings.append(f"{name} runs on {hosts} alone, so nobody answers for it while it is changed.")
-        elif any(all(set(replica) & set(group) & touched for replica in replicas) for group in groups):
-            faults.append(
-                f"A batch takes all {len(replicas)} replicas of {name} out of service at once ({hosts}); write a "
-                "smaller rollout_batch or rollout_canary."
-            )
+            continue
+        serving = {replica for replica in replicas if all(_serves(mine.get(host)) for host in replica)}
+        for group in groups:
+            taken = {replica for replica in replicas if set(replica) & set(group) & touched}
+            if serving and serving <= taken:
+                faults.append(_fault(name, replicas, serving, taken, hosts))
+                break
+            serving |= taken
     return faults, warnings
+
+
+def _serves(one: Mapping[str, Any] | None) -> bool:
+    """Whether an instance of a replica runs and was not taken out of service by an earlier run."""
+    return one is not None and one.get("serves", True) and not one["begun"]
+
+
+def _fault(
+    name: str,
+    replicas: Sequence[tuple[str, ...]],
+    serving: set[tuple[str, ...]],
+    taken: set[tuple[str, ...]],
+    hosts: str,
+) -> str:
+    if len(taken) == len(replicas):
+        return (
+            f"A batch takes all {len(replicas)} replicas of {name} out of service at once ({hosts}); write a smaller "
+            "rollout_batch or rollout_canary."
+        )
+    last = ", ".join(host for replica in sorted(serving) for host in replica)
+    down = ", ".join(host for replica in replicas if replica not in serving for host in replica)
+    return (
+        f"A batch takes the last replicas of {name} that serve out of service ({last}), while {down} is down; write a "
+        f"smaller rollout_batch, or a rollout_canary with {down} in it."
+    )
 
 
 def _replicas(comparisons: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[tuple[str, ...]]]:
@@ -264,9 +354,12 @@ def plan(
     ``elsewhere`` counts by name the hosts outside of the play (--limit) that the inventory gives an instance. Raises
     InputError with a sentence for each fault.
     """
+    comparisons = whole_engines(comparisons)
     together = partners(comparisons)
     hosts = list(together)
-    begun = [host for host in hosts if any(one["begun"] for one in comparisons[host])]
+    # Replicas that are out of service already, or down, come before those that serve.
+    out = {host for host in hosts if any(not _serves(one) for one in comparisons[host] if one["state"] in TOUCHED)}
+    begun = [host for host in hosts if out.intersection(together[host])]
     groups = batches(hosts, begun, canary, batch, together)
     faults, warnings = replica_problems(groups, comparisons, elsewhere)
     if faults:
@@ -274,6 +367,12 @@ def plan(
     return {
         "batches": groups,
         "together": together,
+        "touched": {
+            host: [one["name"] for one in found if one["state"] in TOUCHED]
+            for host, found in comparisons.items()
+            if host in together
+        },
+        "back": ways_back(comparisons),
         "drained": [host for host, found in comparisons.items() if any(one["state"] == DRAINED for one in found)],
         "hosts": {host: list(found) for host, found in comparisons.items()},
         "alone": sorted(

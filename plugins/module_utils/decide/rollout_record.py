@@ -16,31 +16,57 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputE
 SCHEMA_VERSION = 1
 ROLLOUT, ROLLBACK = "rollout", "rollback"
 # States of a host.
-UNCHANGED, WAITING, CHANGING, DONE = "unchanged", "waiting", "changing", "done"
-FAILED, RESTORED, NOT_RESTORED, LOST = "failed", "restored", "not_restored", "lost"
+UNCHANGED, WAITING, CHANGING, DONE, LEFT = "unchanged", "waiting", "changing", "done", "left"
+FAILED, RESTORED, NOT_RESTORED, UNSETTLED, LOST = "failed", "restored", "not_restored", "unsettled", "lost"
 # What a step makes of the host's state; steps that are not here leave it.
-STATE_AFTER = {
-    "begun": CHANGING,
-    "done": DONE,
-    "failed": FAILED,
-    "restored": RESTORED,
-    "not_restored": NOT_RESTORED,
-}
+STATE_AFTER = {"begun": CHANGING, "done": DONE, "failed": FAILED, "restored": RESTORED}
+# After these a host is left as it is, and what came of it is told by what was done at the gateways: outcome().
+SETTLING = frozenset(("left", "not_restored"))
 STEPS = (
     "begun",
+    "draining",
     "drained",
     "measured",
+    "prepared",
+    "switching",
     "switched",
     "warmed",
     "verified",
     "ready",
+    "undraining",
+    "serving",
     "done",
     "failed",
+    "retracting",
+    "retracted",
+    "withdrawn",
+    "restoring",
+    "proven",
+    "back",
+    "left",
     "restored",
     "not_restored",
+    "resumed",
 )
+# What the gateways were told last; between the first word and the last one nobody knows.
+OUT, IN, BETWEEN = "out", "in", "between"
+SERVICE = {
+    "draining": BETWEEN,
+    "drained": OUT,
+    "retracted": OUT,
+    "withdrawn": OUT,
+    "undraining": BETWEEN,
+    "retracting": BETWEEN,
+    "serving": IN,
+    "back": IN,
+    "resumed": IN,
+}
+# What to do with a host that failed, and all that run an engine with it.
+FINISH, LEAVE, PUT_BACK = "finish", "leave", "put_back"
 # In the middle of something, or left there.
 OPEN = frozenset((CHANGING, FAILED))
+# Nothing failed on a host in one of these, unless there is a reason.
+SOUND = frozenset((DONE, WAITING, UNCHANGED))
 RUNNING, ENDED, STOPPED = "running", "done", "stopped"
 
 
@@ -89,6 +115,7 @@ def begin(
                 "state": WAITING if host in number else UNCHANGED,
                 "batch": number.get(host),
                 "together": [name for name in (together or {}).get(host, ()) if name != host],
+                "head": any(not one.get("node_rank") for one in found),
                 "reason": None,
                 "steps": [],
                 "instances": {one["name"]: _instance(one) for one in found},
@@ -99,7 +126,7 @@ def begin(
 
 
 def _instance(one: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("state", "changes", "wanted", "old")
+    keys = ("state", "changes", "wanted", "old", "serves", "begun")
     return {key: one.get(key) for key in keys} | {"before": None, "after": None, "worse": []}
 
 
@@ -118,49 +145,165 @@ def step(
     entry["state"] = STATE_AFTER.get(name, entry["state"])
     # What failed first is why; what then failed of the way back is told beside it.
     if reason:
-        entry["reason"] = reason if not entry["reason"] or name == "failed" else f"{entry['reason']} Then: {reason}"
+        known = entry["reason"]
+        entry["reason"] = known if known and known.endswith(reason) else f"{known} Then: {reason}" if known else reason
     for instance, learnt in (instances or {}).items():
         entry["instances"].setdefault(instance, {}).update(learnt)
+    if name == "failed" and way(found, host) == FINISH:
+        entry["state"] = DONE
+    if name in SETTLING:
+        entry["state"] = outcome(found, host)
+        # What another host of the engine settled before may be known better now.
+        for other in _group(found, host):
+            if _has(found["hosts"][other], SETTLING) and found["hosts"][other]["state"] not in OPEN:
+                found["hosts"][other]["state"] = outcome(found, other)
     return found
 
 
-def goes_on(record: Mapping[str, Any], host: str) -> bool:
-    """Tell whether the batch of a host may begin: every host of the batches before it has been changed."""
-    number = record["hosts"][host]["batch"]
-    if number is None:
-        return False
-    return all(
-        entry["state"] == DONE
-        for entry in record["hosts"].values()
-        if entry["batch"] is not None and entry["batch"] < number
-    )
+def told(record: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the record after steps that could not be written when they were made; arguments of :func:`step`."""
+    found = dict(record)
+    for event in events:
+        found = step(found, **event)
+    return found
 
 
-def not_ready(record: Mapping[str, Any], host: str) -> list[str]:
-    """Name the hosts that run an engine with this one and are not seen to be good."""
+def lines(events: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Say what is known of hosts by steps that could not be written, where the record is gone."""
     return [
-        other
-        for other in record["hosts"][host]["together"]
-        if "ready" not in [step["step"] for step in record["hosts"][other]["steps"]]
+        f"{event['host']}: {event['name'].replace('_', ' ')}" + (f": {event['reason']}" if event["reason"] else "")
+        for event in events
     ]
 
 
+def _group(record: Mapping[str, Any], host: str) -> list[str]:
+    return [host, *record["hosts"][host].get("together", ())]
+
+
+def _names_of(entry: Mapping[str, Any]) -> list[str]:
+    return [one["step"] for one in entry["steps"]]
+
+
+def _has(entry: Mapping[str, Any], names: Iterable[str]) -> bool:
+    return not set(names).isdisjoint(_names_of(entry))
+
+
+def _still_out(entry: Mapping[str, Any]) -> bool:
+    """Whether a host that an earlier run left out of service was not taken back by this one."""
+    left = any(one.get("state") == "drained" for one in entry["instances"].values())
+    return left and not _has(entry, ("resumed",))
+
+
+def _attempt(record: Mapping[str, Any], host: str) -> int:
+    """Count how often the engine was begun with; a back-out begins again."""
+    return max(_names_of(record["hosts"][one]).count("begun") for one in _group(record, host))
+
+
+def _reached(record: Mapping[str, Any], host: str, attempt: int) -> list[str]:
+    """List the steps of a host since it was begun with for the nth time; none where it was not."""
+    names = _names_of(record["hosts"][host])
+    starts = [place for place, name in enumerate(names) if name == "begun"]
+    return names[starts[attempt - 1] :] if len(starts) >= attempt > 0 else []
+
+
+def goes_on(record: Mapping[str, Any], host: str) -> bool:
+    """Tell whether the batch of a host may begin: every host of the batches before it is changed, and nothing failed.
+
+    In its own batch a host goes on whatever the others came to, so that an engine is begun with on all of its hosts.
+    """
+    number = record["hosts"][host]["batch"]
+    if number is None:
+        return False
+    for entry in record["hosts"].values():
+        if entry["batch"] is not None and entry["batch"] < number and (entry["state"] != DONE or entry["reason"]):
+            return False
+        if entry["state"] in (NOT_RESTORED, UNSETTLED) or _still_out(entry):
+            return False
+    return True
+
+
+def behind(record: Mapping[str, Any], host: str) -> list[str]:
+    """Name the hosts that run an engine with this one and did not come as far as its last step."""
+    attempt = _attempt(record, host)
+    names = _names_of(record["hosts"][host])
+    return [
+        other
+        for other in record["hosts"][host]["together"]
+        if names and names[-1] not in _reached(record, other, attempt)
+    ]
+
+
+def answered(record: Mapping[str, Any], host: str) -> list[str]:
+    """Name the instances that were seen to answer before the change, by this host or by the one with the server."""
+    return sorted(
+        name
+        for name in record["hosts"][host]["instances"]
+        if any(record["hosts"][one]["instances"].get(name, {}).get("answered") for one in _group(record, host))
+    )
+
+
+def way(record: Mapping[str, Any], host: str) -> str:
+    """Say what to do with a host that failed: the same for all that run an engine with it.
+
+    An engine that serves the new on all of its hosts is finished with; one that was touched on none, also by no earlier
+    run, is left as it was and given requests again; any other is put back.
+    """
+    attempt = _attempt(record, host)
+    reached = [_reached(record, one, attempt) for one in _group(record, host)]
+    if all("serving" in steps for steps in reached):
+        return FINISH
+    instances = [one for name in _group(record, host) for one in record["hosts"][name]["instances"].values()]
+    touched = any("switching" in steps for steps in reached) or any(one.get("begun") for one in instances)
+    return PUT_BACK if touched else LEAVE
+
+
+def service(record: Mapping[str, Any], host: str) -> str | None:
+    """Say whether the engine of a host gets requests, by what the gateways were told last; None where it was nothing.
+
+    Only those of its hosts that have the server are asked.
+    """
+    group = _group(record, host)
+    heads = [one for one in group if record["hosts"][one].get("head", True)] or group
+    last = {
+        next((SERVICE[name] for name in reversed(_names_of(record["hosts"][one])) if name in SERVICE), None)
+        for one in heads
+    }
+    return last.pop() if len(last) == 1 else BETWEEN
+
+
+def outcome(record: Mapping[str, Any], host: str) -> str:
+    """Say what became of a host after a failure, of what was done to its engine."""
+    now = service(record, host)
+    if now in (OUT, BETWEEN):
+        return NOT_RESTORED if now == OUT else UNSETTLED
+    entries = [record["hosts"][one] for one in _group(record, host)]
+    if any(_has(entry, ("restoring",)) for entry in entries):
+        return RESTORED
+    return DONE if any(_has(entry, ("switching",)) for entry in entries) else LEFT
+
+
 def to_back_out(record: Mapping[str, Any], host: str) -> bool:
-    """Tell whether a host that was changed is to be put back, since the roll-out failed elsewhere."""
-    failed = any(entry["state"] not in (DONE, WAITING, UNCHANGED) for entry in record["hosts"].values())
-    return failed and record["settings"].get("back_out") == "all" and record["hosts"][host]["state"] == DONE
+    """Tell whether a host that was changed is to be put back, since the roll-out failed elsewhere.
+
+    An engine is put back on all of its hosts or on none.
+    """
+    failed = any(entry["state"] not in SOUND or entry["reason"] for entry in record["hosts"].values())
+    changed = all(record["hosts"][one]["state"] == DONE for one in _group(record, host))
+    return failed and record["settings"].get("back_out") == "all" and changed
 
 
 def conclude(record: Mapping[str, Any], time: str) -> dict[str, Any]:
     """Return the record at its end. A host that is in the middle of a step by then has been lost."""
     found = copy.deepcopy(dict(record))
     for entry in found["hosts"].values():
-        if entry["state"] in OPEN:
+        if entry["state"] in OPEN or (_still_out(entry) and not entry["reason"]):
             last = entry["steps"][-1]["step"] if entry["steps"] else "nothing"
             entry["state"] = LOST
             entry["reason"] = entry["reason"] or f"It could not be reached any more after the step {last}."
     touched = [entry for entry in found["hosts"].values() if entry["batch"] is not None]
-    found["state"] = ENDED if all(entry["state"] == DONE for entry in touched) else STOPPED
+    whole = all(entry["state"] == DONE for entry in touched)
+    sound = not any(entry["reason"] for entry in found["hosts"].values())
+    found["state"] = ENDED if whole and sound else STOPPED
     found["reason"] = sentence(found) if found["state"] == STOPPED else None
     found["finished"] = time
     return found
@@ -175,6 +318,12 @@ def reason_of(failure: Mapping[str, Any]) -> str:
 
 def _names(found: Iterable[str]) -> str:
     return ", ".join(sorted(found))
+
+
+def _stood_still(record: Mapping[str, Any], host: str) -> bool:
+    """Whether an instance of a host, or of one that runs an engine with it, did not run when the plan was made."""
+    entries = [record["hosts"][one] for one in _group(record, host)]
+    return any(one.get("serves") is False for entry in entries for one in entry["instances"].values())
 
 
 def sentence(record: Mapping[str, Any]) -> str:
@@ -196,13 +345,26 @@ def sentence(record: Mapping[str, Any]) -> str:
         told.append(f"Back at the last good state, which serves: {_names(states[RESTORED])}.")
     if states.get(NOT_RESTORED):
         told.append(f"Not back, out of service, and to be looked at: {_names(states[NOT_RESTORED])}.")
-    if states.get(LOST):
+    if states.get(UNSETTLED):
         told.append(
-            f"Lost while being changed, and out of service: {_names(states[LOST])}; when it is back, run this again, "
-            "which carries on from what is there."
+            f"Not known to be in service or out of it, since a gateway did not follow: {_names(states[UNSETTLED])}; "
+            "look at the gateways, and run this again."
         )
+    lost = {host: service(record, host) == OUT for host in states.get(LOST, ())}
+    for out, words in ((True, "and out of service"), (False, "and not known to be in service or out of it")):
+        names = [host for host, is_out in lost.items() if is_out == out]
+        if names:
+            told.append(
+                f"Lost while being changed, {words}: {_names(names)}; when it is back, run this again, which carries "
+                "on from what is there."
+            )
     if states.get(DONE):
         told.append(f"Changed, and serving: {_names(states[DONE])}.")
-    if states.get(WAITING):
-        told.append(f"Not begun, and serving as before: {_names(states[WAITING])}.")
+    for state, words in ((LEFT, "Not changed"), (WAITING, "Not begun")):
+        down = [host for host in states.get(state, ()) if _stood_still(record, host)]
+        serving = [host for host in states.get(state, ()) if host not in down]
+        if serving:
+            told.append(f"{words}, and serving as before: {_names(serving)}.")
+        if down:
+            told.append(f"{words}, and not serving before either: {_names(down)}.")
     return "\n".join(told)

@@ -66,6 +66,19 @@ def test_batches_come_in_their_own_order(tmp_path: Path, name: str) -> None:
 
 
 SAY = "- name: Say\n  ansible.builtin.debug:\n    msg: {step} {{{{ inventory_hostname }}}}\n"
+SWITCH = """\
+- name: Begin
+  gpufleet.vllm.rollout_record:
+    record: "{{ __rollout_record }}"
+    step: "{{ item }}"
+  loop: [begun, switching]
+"""
+SERVING = """\
+- name: Serving
+  gpufleet.vllm.rollout_record:
+    record: "{{ __rollout_record }}"
+    step: "{{ __rollout_in }}"
+"""
 FAIL = "- name: Fail\n  ansible.builtin.fail:\n    msg: no good\n  when: inventory_hostname in bad\n"
 
 
@@ -86,9 +99,11 @@ def test_an_engine_is_changed_on_all_of_its_hosts_or_on_none(
         "main": (TASKS / "back.yml").read_text(),
         "batch": (TASKS / "batch.yml").read_text(),
         "drain": SAY.format(step="drain"),
-        "previous": SAY.format(step="change") + FAIL,
-        "undrain": SAY.format(step="serves"),
+        "previous": SWITCH + SAY.format(step="change") + FAIL,
+        "undrain": SAY.format(step="serves") + SERVING,
         "put_back": SAY.format(step="restored"),
+        "leave": SAY.format(step="left"),
+        "keep": SAY.format(step="kept"),
     }
     said = played(
         tmp_path,
@@ -97,6 +112,7 @@ def test_an_engine_is_changed_on_all_of_its_hosts_or_on_none(
         __rollout_plan={"batches": [[*HOSTS]]},
         __rollout_record=str(tmp_path / "record.json"),
         __rollout_names=[],
+        __rollout_restored={"layouts": []},
     )
     found = re.findall(r"msg\W+(\w+) (\w)\b", said)
     assert sorted(host for step, host in found if step == "serves") == [*serving], said

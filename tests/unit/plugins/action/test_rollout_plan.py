@@ -17,7 +17,9 @@ CHANGE: dict[str, Any] = {
 }
 
 
-def planned(path: Path, monkeypatch: pytest.MonkeyPatch, state: str, **more: Any) -> tuple[dict[str, Any], str]:
+def planned(
+    path: Path, monkeypatch: pytest.MonkeyPatch, state: str, elsewhere: dict[str, Any] | None = None, **more: Any
+) -> tuple[dict[str, Any], str]:
     """Run the action for one host, whose instance is in a state; returns its result, and what was shown."""
     lines: list[str] = []
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
@@ -28,7 +30,8 @@ def planned(path: Path, monkeypatch: pytest.MonkeyPatch, state: str, **more: Any
     one = {"name": "chat", "state": state, "begun": False, "nodes": [], "changes": [CHANGE]}
     made = action.ActionModule.__new__(action.ActionModule)
     made._task = SimpleNamespace(args=arguments, check_mode=False)
-    hosts = {"a": {"serve_compared": {"results": [{"comparison": one}]}}}
+    told = {"serve_compared": {"results": [{"comparison": one}]}}
+    hosts = {**dict.fromkeys(more.get("hosts", ["a"]), told), "z": {"vllm_models": [elsewhere or {}]}}
     return made.run(None, {"hostvars": hosts}), "\n".join(lines)
 
 
@@ -48,3 +51,13 @@ def test_a_plan_that_stays_is_shown_once(tmp_path: Path, monkeypatch: pytest.Mon
     after, shown = planned(tmp_path, monkeypatch, "change", begin=True, shown=before["batches"])
     assert after["changed"]
     assert shown == f"The record of this rollout is {tmp_path / 'record.json'}."
+
+
+@pytest.mark.parametrize(("state", "failed"), [("absent", True), ("present", False)])
+def test_an_absent_entry_elsewhere_is_no_replica(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, failed: bool
+) -> None:
+    elsewhere = {"name": "chat", "state": state}
+    more: dict[str, Any] = {"hosts": ["a", "b"], "fleet": ["a", "b", "z"], "canary": 0, "batch": "100%"}
+    found, _shown = planned(tmp_path, monkeypatch, "change", elsewhere, **more)
+    assert ("A batch takes all 2 replicas of chat" in found.get("msg", "")) is failed

@@ -96,3 +96,9 @@ def test_what_states_need_is_in_use() -> None:
     hub = state(model="org/model", revision="abc")
     assert good_states.releases([state(), hub]) == {"0.33.0-cuda"}
     assert good_states.commits([state(), hub]) == {("org/model", "abc")}
+
+
+def test_the_first_wanted_state_that_is_kept_is_chosen() -> None:
+    kept = [{"digest": "new"}, None, {"digest": "old"}]
+    assert good_states.chosen(kept, ["gone", "old", "new"]) == {"digest": "old"}
+    assert good_states.chosen(kept, ["gone"]) is None

@@ -186,14 +186,14 @@ def test_who_changes_together() -> None:
     hosts["c"] = [comparison("embed", nodes=["b", "c"])]
     hosts["d"] = [comparison("alone")]
     hosts["f"] = [comparison(state="same", nodes=["e", "f"])]
-    # The second engine brings the hosts of the first along; of the third one host is as it should be.
+    # The second engine brings the hosts of the first along; of the third one host is as it should be, and comes along.
     assert rollout.partners(hosts) == {
         **{host: ["a", "b", "c"] for host in "abc"},
         "d": ["d"],
         "e": ["e"],
     }
     plan = rollout.plan(hosts, 1, 1, {})
-    assert plan["batches"] == [["a", "b", "c"], ["e"], ["d"]]
+    assert plan["batches"] == [["a", "b", "c"], ["e", "f"], ["d"]]
     assert plan["together"]["c"] == ["a", "b", "c"]
     assert plan["alone"] == ["alone", "embed"]
     assert plan["warnings"] == [
@@ -244,6 +244,36 @@ def test_what_hosts_outside_of_the_play_serve_is_known() -> None:
 def test_what_cannot_be_rolled_out(hosts: dict[str, Any], batch: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         rollout.plan(hosts, 0, batch, {})
+
+
+def test_an_engine_of_which_a_host_is_not_in_the_play() -> None:
+    with pytest.raises(InputError, match="chat runs on a, b as one engine, and b is not in this play"):
+        rollout.plan({"a": [comparison(nodes=["a", "b"])]}, 1, "25%", {})
+
+
+def test_a_host_that_is_as_it_should_be_comes_along_with_its_engine() -> None:
+    hosts = {"a": [comparison(nodes=["a", "b"])], "b": [comparison(state="drained", nodes=["a", "b"])]}
+    plan = rollout.plan(hosts, 1, "25%", {})
+    assert (plan["batches"], plan["drained"]) == ([["a", "b"]], [])
+    assert plan["hosts"]["b"][0]["state"] == "unproven"
+    assert "runs an engine with a" in plan["hosts"]["b"][0]["changes"][0]["what"]
+
+
+def states(runs: str | None, good: str, previous: str = "older") -> dict[str, Any]:
+    """What an instance runs, and what is kept of it."""
+    kept: dict[str, Any] = {"good": {"digest": good}, "previous": {"digest": previous}, "wanted": {"digest": "new"}}
+    return comparison(nodes=["a", "b"], runs=runs, **kept)
+
+
+def test_what_an_engine_comes_back_to_is_the_same_on_all_of_its_hosts() -> None:
+    # one of them kept the new already
+    hosts = {"a": [states("new", "new", "old")], "b": [states("new", "old")]}
+    assert rollout.ways_back(hosts) == {"a": {"chat": ["old"]}, "b": {"chat": ["old"]}}
+    # it only does not run
+    hosts = {"a": [states(None, "new", "old")], "b": [states(None, "new", "old")]}
+    assert rollout.ways_back(hosts) == {"a": {"chat": ["new"]}, "b": {"chat": ["new"]}}
+    hosts = {"a": [states("old", "older")], "b": [states("old", "old")]}
+    assert rollout.ways_back(hosts) == {"a": {"chat": ["old", "older"]}, "b": {"chat": ["old", "old"]}}
 
 
 def test_nothing_changes() -> None:

@@ -82,7 +82,11 @@ ENDS = [
         ["a: It died.", "Back at the last good state, which serves: a.", "Not begun, and serving as before: b, c."],
     ),
     (
-        (("a", "begun"), ("a", "failed", "It died."), ("a", "not_restored", "So did the old one.")),
+        (
+            *(("a", name) for name in ("begun", "drained", "switching")),
+            ("a", "failed", "It died."),
+            ("a", "not_restored", "So did the old one."),
+        ),
         "stopped",
         ["a: It died. Then: So did the old one.", "Not back, out of service, and to be looked at: a."],
     ),
