@@ -37,6 +37,6 @@ class ActionModule(ActionBase):
         given = plain(self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)[1])
         problems = instances.problems(given["models"])
         # Ansible hides a token's text wherever it appears, which a word of a language must not be.
-        if given["token"] and not TOKEN.fullmatch(given["token"]):
+        if given["token"].strip() and not TOKEN.fullmatch(given["token"].strip()):
             problems = [*problems, NOT_OF_THE_HUB]
         return {**result, "failed": True, "msg": "\n".join(problems)} if problems else result

@@ -63,7 +63,7 @@ class ActionModule(ActionBase):
             inputs[host] = {
                 "gpu_facts": gpu_facts,
                 "models": one.models,
-                "model_facts": {entry["name"]: models.facts(entry, on_host) for entry in one.models},
+                "model_facts": {entry["name"]: models.facts(entry, on_host, one.hf_token) for entry in one.models},
                 "engine_version": one.engine_version,
                 "network_interface": one.network_interface,
                 "model_root": one.model_root,
@@ -90,10 +90,10 @@ class ActionModule(ActionBase):
         found: dict[str, Any] = plain(self._variables["hostvars"][host].get(name) or {})
         return found
 
-    def _ask_hub(self, name: str, revision: str) -> dict[str, Any]:
+    def _ask_hub(self, name: str, revision: str, hf_token: str) -> dict[str, Any]:
         answer = self._execute_module(
             module_name="gpufleet.vllm.model_info",
-            module_args={"model": name, "revision": revision, "required": False},
+            module_args={"model": name, "revision": revision, "required": False, "token": hf_token},
             task_vars=self._variables,
         )
         found: dict[str, Any] = answer.get("model_facts") or {"problem": f"{name}: {answer.get('msg')}"}

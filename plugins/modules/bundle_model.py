@@ -72,12 +72,13 @@ def download(module: AnsibleModule, target: Path, commit: str, files: list[dict[
     part = target.with_name(f"{target.name}.part")
     names = [str(file["path"]) for file in files]
     token = module.params["token"]
+    token = token if token is None else hub.given(token) or False
     snapshot_download(
         module.params["model"],
         revision=commit,
         local_dir=part,
         allow_patterns=names,
-        token=False if token == "" else token,
+        token=token,
     )
     wrong = [str(file["path"]) for file in files if not matches(part / str(file["path"]), file)]
     if wrong:
@@ -102,6 +103,8 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    # Ansible hides the text as it was written; what is shown to the hub may be shorter
+    module.no_log_values.update(filter(None, [(module.params["token"] or "").strip()]))
     name, revision = module.params["model"], module.params["revision"]
     try:
         found = hub.read(name, revision, module.params["token"])

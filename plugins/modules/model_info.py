@@ -363,6 +363,8 @@ def main() -> None:
         required_one_of=[("model", "config", "saved")],
         required_by={"weights_bytes": "config", "weights_index": "config"},
     )
+    # Ansible hides the text as it was written; what is shown to the hub may be shorter
+    module.no_log_values.update(filter(None, [(module.params["token"] or "").strip()]))
     try:
         found = read(module.params)
     except InputError as error:

@@ -153,6 +153,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import transient
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import write_atomically
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import interfaces, systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import all_reduce_worker
@@ -286,11 +287,7 @@ def recorded(module: AnsibleModule) -> dict[str, Any]:
     """Write down what was measured."""
     name = module.params["check"]["name"]
     shutil.rmtree(RUNNING / name, ignore_errors=True)
-    RECORDS.mkdir(parents=True, exist_ok=True)
-    part = RECORDS / f".{name}.part"
-    part.write_text(json.dumps(module.params["record"], indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    part.chmod(0o644)
-    part.rename(RECORDS / f"{name}.json")
+    write_atomically(RECORDS / f"{name}.json", json.dumps(module.params["record"], indent=2, sort_keys=True) + "\n")
     return {"changed": True}
 
 

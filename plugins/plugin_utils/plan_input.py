@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration, instances
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts, recorded
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts, hub, recorded
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
@@ -21,7 +22,7 @@ _TEXTS = {
     "vllm_network_interface": "the name of a network interface",
     "layout_model_root": "the path of a folder on the host",
 }
-VARIABLES = ("vllm_models", "gpu_profile", "gpu_recording", "vllm_calibration", *_TEXTS)
+VARIABLES = ("vllm_models", "gpu_profile", "gpu_recording", "vllm_calibration", "vllm_hf_token", *_TEXTS)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Asked:
     network_interface: str | None
     model_root: str | None
     calibration: Any = None
+    hf_token: str = field(default="", repr=False)
 
     @property
     def live(self) -> bool:
@@ -90,6 +92,8 @@ def read(hostvars: Mapping[str, Mapping[str, Any]], hosts: Iterable[str]) -> dic
                 network_interface=_text(written, "vllm_network_interface"),
                 model_root=_text(written, "layout_model_root"),
                 calibration=written.get("vllm_calibration"),
+                # as the role layout takes it: never what the control node is logged in with
+                hf_token=hub.given(written.get("vllm_hf_token", os.environ.get("HF_TOKEN"))),
             )
         except InputError as error:
             faults.setdefault(str(error), []).append(host)

@@ -11,8 +11,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputE
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model, model_files
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plan_input import here
 
-# (hub id, revision) -> model_facts
-AskHub = Callable[[str, str], Mapping[str, Any]]
+# (hub id, revision, token) -> model_facts
+AskHub = Callable[[str, str, str], Mapping[str, Any]]
 
 
 class Models:
@@ -22,35 +22,40 @@ class Models:
         self._ask_hub = ask_hub
         self._known: dict[tuple[Any, ...], Mapping[str, Any]] = {}
 
-    def facts(self, entry: Mapping[str, Any], on_host: Mapping[str, Mapping[str, Any]] | None) -> Mapping[str, Any]:
+    def facts(
+        self, entry: Mapping[str, Any], on_host: Mapping[str, Mapping[str, Any]] | None, hf_token: str = ""
+    ) -> Mapping[str, Any]:
         """Facts of the model of one entry of vllm_models.
 
         ``on_host`` has the facts that a live host gave, by path; None for a host that is not asked, whose paths are
-        looked for on the control node. What a draft model of its own is goes under ``draft_model``.
+        looked for on the control node. ``hf_token`` is shown to the hub, empty is none. What a draft
+        model of its own is goes under ``draft_model``.
         """
-        found = self._model(entry, on_host)
+        found = self._model(entry, on_host, hf_token)
         named = drafting.needs_model(entry.get("speculative_config"))
         if named is None or found.get("problem"):
             return found
-        return {**found, "draft_model": self._draft(named, entry, on_host)}
+        return {**found, "draft_model": self._draft(named, entry, on_host, hf_token)}
 
     def _draft(
-        self, named: str, entry: Mapping[str, Any], on_host: Mapping[str, Mapping[str, Any]] | None
+        self, named: str, entry: Mapping[str, Any], on_host: Mapping[str, Mapping[str, Any]] | None, hf_token: str
     ) -> Mapping[str, Any]:
         if "speculative_model_config" in entry:
             return self._once("config", entry["speculative_model_config"], None, None)
         if not named.startswith("/"):
-            return self._once("hub", named, "main")
+            return self._once("hub", named, "main", hf_token)
         return self._once("folder", named) if on_host is None else {}
 
-    def _model(self, entry: Mapping[str, Any], on_host: Mapping[str, Mapping[str, Any]] | None) -> Mapping[str, Any]:
+    def _model(
+        self, entry: Mapping[str, Any], on_host: Mapping[str, Mapping[str, Any]] | None, hf_token: str
+    ) -> Mapping[str, Any]:
         if "model_config" in entry:
             return self._once("config", entry["model_config"], entry.get("weights_bytes"), entry.get("weights_index"))
         if "model_source" in entry:
             return self._once("folder", entry["model_source"])
         name = entry["model"]
         if not name.startswith("/"):
-            return self._once("hub", name, entry.get("revision") or "main")
+            return self._once("hub", name, entry.get("revision") or "main", hf_token)
         if on_host is None:
             return self._once("described", name)
         return on_host.get(name) or {"problem": f"The model {name} was not read on the host."}
@@ -64,8 +69,8 @@ class Models:
                 self._known[key] = {"problem": str(error)}
         return self._known[key]
 
-    def _hub(self, name: str, revision: str) -> Mapping[str, Any]:
-        return self._ask_hub(name, revision)
+    def _hub(self, name: str, revision: str, hf_token: str) -> Mapping[str, Any]:
+        return self._ask_hub(name, revision, hf_token)
 
     def _folder(self, folder: str) -> Mapping[str, Any]:
         return model.read_folder(folder)

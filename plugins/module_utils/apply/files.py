@@ -27,9 +27,10 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
+            # by the descriptor: whoever may write into the folder can put a link in place of the name
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        Path(name).chmod(mode)
         Path(name).replace(path)
     except BaseException:
-        Path(name).unlink()
+        Path(name).unlink(missing_ok=True)
         raise

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import write_atomically
+
 File = Mapping[str, Any]
 CHUNK = 16 * 1024 * 1024
 
@@ -95,17 +97,17 @@ class Snapshot:
                 wrong.append(name)
             if time.monotonic() >= end:
                 break
-        part = self.record_path.with_suffix(".part")
-        part.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        part.chmod(0o644)
-        part.rename(self.record_path)
+        write_atomically(self.record_path, json.dumps(record, indent=1, sort_keys=True) + "\n")
         return done, wrong
 
     def drop(self, names: Sequence[str]) -> None:
         """Take files away, with what the links lead to, so that they are fetched anew."""
         for name in names:
             path = self.path / name
-            path.resolve().unlink(missing_ok=True)
+            blob = path.resolve()
+            # a link that leads out of the cache is not one of huggingface_hub's
+            if blob.parent == (self.folder / "blobs").resolve():
+                blob.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
 
     def sweep(self) -> int:

@@ -13,6 +13,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.credentials im
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.written import Writer
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fields import NAME
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 
@@ -190,7 +191,9 @@ def instances_of(run: Run, root: Path) -> list[str]:
     _code, out, _err = run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", "vllm@*.service"])
     units = [line.split()[0] for line in out.splitlines() if line.strip()]
     units += [path.name for pattern in ("*.wants/vllm@*.service", "vllm@*.service.d") for path in UNITS.glob(pattern)]
-    return sorted(found | {match[1] for unit in units if (match := UNIT.fullmatch(unit))})
+    found |= {match[1] for unit in units if (match := UNIT.fullmatch(unit))}
+    # a file that anybody made may be called ``...json``, and its stem is then a way out of the folders
+    return sorted(name for name in found if NAME.fullmatch(name))
 
 
 def is_ours(file: Path) -> bool:

@@ -7,6 +7,7 @@ Where none is given, huggingface_hub finds the token itself (``HF_TOKEN``, ``HF_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ def read(name: str, revision: str, token: str | None = None) -> dict[str, Any]:
     Raises :class:`InputError` with a sentence when huggingface_hub is missing, when the hub cannot be reached or
     refuses, and when the model has no config.json or no weights.
     """
-    shown = False if token == "" else token
+    shown = token if token is None else given(token) or False
     with _sentences(name, revision, shown):
         from huggingface_hub import HfApi
 
@@ -60,6 +61,19 @@ def read(name: str, revision: str, token: str | None = None) -> dict[str, Any]:
         "revision": commit,
         "files": [_file(siblings[file]) for file in hub_files.loaded(sizes)],
     }
+
+
+def given(token: str | None) -> str:
+    """A token without the white space around it, which a block in a vault has at its end; "" for none.
+
+    Raises :class:`InputError`, without the token, for what no header of HTTP can hold.
+    """
+    found = str(token or "").strip()
+    if found and not re.fullmatch(r"[!-~]+", found):
+        raise InputError(
+            f"{WHERE} cannot be a token of the hub: it holds white space or characters outside of ASCII. Correct it."
+        )
+    return found
 
 
 def _file(sibling: Any) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model
 
+NAME = re.compile(r"[^-/\x00-\x1f\x7f][^\x00-\x1f\x7f]*")
 # Weights in formats of others, or a second time in another one. What is not in this list and not below is fetched: a
 # tokenizer or a template can have any name.
 OTHER_WEIGHTS = frozenset(
@@ -39,7 +42,15 @@ def loaded(sizes: Mapping[str, int]) -> list[str]:
 
     Of the weights those of the format that vLLM takes (:func:`model.weight_files`), and everything that is not known to
     be something else. Adapters, templates and code lie in folders too.
+
+    Raises :class:`InputError` for a name that is absolute, leads out of its folder, or would be read as an option.
     """
+    for name in sizes:
+        # the name becomes a path and an argument of a program that root runs
+        if not NAME.fullmatch(name) or ".." in PurePosixPath(name).parts:
+            raise InputError(
+                f"The hub has a file {name[:100]!r} in this model, a name that is not taken. Choose another."
+            )
     weights = set(model.weight_files(sizes))
     return sorted(name for name in sizes if name in weights or _is_companion(PurePosixPath(name)))
 

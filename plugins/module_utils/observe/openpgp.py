@@ -26,8 +26,14 @@ _PUBLIC_KEY = 6
 def fingerprints(text: str) -> list[str]:
     """The fingerprints of all keys in the text, in upper-case hexadecimal digits, in order.
 
-    Raises ParseError where there is no key, or one that cannot be read (also for keys of other versions than 4).
+    Raises ParseError where there is no key, one that cannot be read (also for keys of other versions than 4), or a
+    block of another kind.
     """
+    if "-----BEGIN" in _ARMOR.sub("", text):
+        # apt takes such a block too, whatever stands behind BEGIN
+        raise ParseError(
+            "Besides blocks of '-----BEGIN PGP PUBLIC KEY BLOCK-----' the file holds one more, which apt would trust."
+        )
     found = [
         _fingerprint(body) for block in _ARMOR.findall(text) for tag, body in _packets(block) if tag == _PUBLIC_KEY
     ]

@@ -72,12 +72,30 @@ def read_recording(folder: str) -> Outputs:
     return outputs
 
 
+def checked(files: Any) -> dict[str, str]:
+    """Return what a host answered as its recording, if it is one; the host is a stranger to who writes its files.
+
+    Raises InputError for a name that is not one of a recording, and for what is too long or no text.
+    """
+    if not isinstance(files, Mapping):
+        raise InputError("The host's answer is no recording: its files are no mapping. Nothing was written.")
+    for name, text in files.items():
+        if not isinstance(name, str) or not (name == INDEX or _is_wanted(name)):
+            raise InputError(
+                f"The host's answer has a file {str(name)[:100]!r}, which no recording has. Nothing was written. "
+                "Find out who answers for Python on that host."
+            )
+        if not isinstance(text, str) or len(text) > FILE_LIMIT_BYTES:
+            raise InputError(f"The host's answer for {name} is no text of at most 64 MiB. Nothing was written.")
+    return dict(files)
+
+
 def _is_wanted(name: str) -> bool:
-    return name in _WANTED or bool(_AMD_NAME.match(name)) or _is_of_instances(name)
+    return name in _WANTED or bool(_AMD_NAME.fullmatch(name)) or _is_of_instances(name)
 
 
 def _is_of_instances(name: str) -> bool:
-    return name in _OF_INSTANCES or bool(instance_sources.JOURNAL.match(name))
+    return name in _OF_INSTANCES or bool(instance_sources.JOURNAL.fullmatch(name))
 
 
 def _index(path: Path) -> dict[str, dict[str, Any]]:

@@ -82,7 +82,7 @@ class Link:
             raise Gone("it sent what is no message")
         try:
             messages = [json.loads(line) for line in lines if line.strip()]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Gone("it sent what is no message") from error
         return [message for message in messages if isinstance(message, dict)]
 

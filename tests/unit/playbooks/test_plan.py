@@ -224,10 +224,25 @@ def test_models_of_the_hub(plans: Plans, hub: Hub) -> None:
         assert done.instance(host, "good")["origin"] == "hub"
 
 
+def test_the_hub_is_shown_the_token_of_the_inventory(plans: Plans, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the one that the control node is logged in with, which deploy.yml does not use either."""
+    write_model(hub.folder / "org/opened", __gated=b"hf_good", config__json=json.dumps(CONFIG).encode())
+    login = plans.folder / "login"
+    login.write_text("hf_good1234")
+    monkeypatch.setenv("HF_TOKEN_PATH", str(login))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    models = [{"name": "gated", "model": "org/opened"}]
+    hosts = {"a": {"gpu_profile": H100, "vllm_hf_token": "hf_good1234\n"}, "b": {"gpu_profile": H100}}
+    done = plans.run(hosts, vllm_models=models, layout_hub_endpoint=hub.url)
+    assert done.instance("a", "gated")["rejected"] is None, done.said
+    assert "no token was given" in done.instance("b", "gated")["rejected"]["reason"]
+    assert "hf_good1234" not in done.said + json.dumps(done.report)
+
+
 def test_each_model_is_read_once(plans: Plans) -> None:
     asked = []
 
-    def ask_hub(name: str, revision: str) -> dict[str, Any]:
+    def ask_hub(name: str, revision: str, _token: str) -> dict[str, Any]:
         asked.append((name, revision))
         return {"revision": revision}
 

@@ -243,6 +243,7 @@ def test_strangers_change_nothing(make: Callable[..., Engine]) -> None:
             b"nonsense\n",
             b'{"go": true}\n',
             b"[]\n",
+            b"[" * 4000 + b"\n",
             b"\xff" * 9000,
             b'{"rank": 2}\n',
             b'{"stop": 1}\n{"stop": 1}\n',

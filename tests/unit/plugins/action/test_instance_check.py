@@ -26,12 +26,12 @@ def check(monkeypatch: pytest.MonkeyPatch, models: Any, token: str = "") -> dict
     return made.run(None, {})
 
 
-@pytest.mark.parametrize("token", ["", "hf_" + "a" * 34])
+@pytest.mark.parametrize("token", ["", "\n", "hf_" + "a" * 34, "hf_aaaaaaaaaa\n"])
 def test_what_is_right(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     assert check(monkeypatch, MODELS, token) == {}
 
 
-@pytest.mark.parametrize("token", ["password", "hf_", "hf_short", "xhf_aaaaaaaaaa", "hf_aaaaaaaaaa\n", "hf_aaaa aaaa"])
+@pytest.mark.parametrize("token", ["password", "hf_", "hf_short", "xhf_aaaaaaaaaa", "hf_aaaa\naaaa", "hf_aaaa aaaa"])
 def test_a_token_that_is_none(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
     told = check(monkeypatch, MODELS, token)
     assert told["failed"]

@@ -122,3 +122,26 @@ def test_git_s_digest_is_that_of_git(tmp_path: Path) -> None:
     assert not matches(file, {"size": 6, "sha256": None, "blob_id": "0" * 40})
     assert not matches(file, {"size": 7, "sha256": None, "blob_id": known})
     assert matches(file, {"size": 6, "sha256": None, "blob_id": None})
+
+
+def test_what_a_strange_link_leads_to_stays(tmp_path: Path, snapshot: Snapshot) -> None:
+    fetch(tmp_path, *CONTENT)
+    victim = tmp_path / "victim"
+    victim.write_text("x")
+    link = snapshot.path / "config.json"
+    link.unlink()
+    link.symlink_to(victim)
+    snapshot.drop(["config.json"])
+    assert victim.exists()
+    assert not link.is_symlink()
+
+
+def test_the_record_follows_no_link(tmp_path: Path, snapshot: Snapshot) -> None:
+    fetch(tmp_path, *CONTENT)
+    victim = tmp_path / "victim"
+    victim.write_text("x")
+    for name in (snapshot.record_path.name, snapshot.record_path.with_suffix(".part").name):
+        (snapshot.folder / name).symlink_to(victim)
+    snapshot.verify(list(CONTENT), 60)
+    assert victim.read_text() == "x"
+    assert set(snapshot.record()) == set(CONTENT)

@@ -168,3 +168,11 @@ def test_a_host_that_is_no_gateway(host: Host) -> None:
     before = host.files()
     writer, stopped = packaged(host)
     assert (writer.changed, stopped, host.told, host.files()) == ([], [], [], before)
+
+
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "UPPER", "a b", "a\nb"])
+def test_a_file_that_anybody_made_is_no_instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    host = Host(tmp_path, monkeypatch)
+    for place in ("var/lib/receipts", "var/lib/checks", "etc/vllm"):
+        (tmp_path / place / f"{name}{'.yaml' if place == 'etc/vllm' else '.json'}").write_text("x")
+    assert removal.instances_of(host.run, tmp_path / "opt") == ["one", "three", "two"]

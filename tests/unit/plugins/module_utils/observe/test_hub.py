@@ -260,3 +260,16 @@ def test_without_huggingface_hub(tmp_path: Path) -> None:
         "Reading org/good from the hub needs huggingface_hub where model_info runs "
         "(No module named 'huggingface_hub'); install this collection's requirements.txt on the control node."
     )
+
+
+@pytest.mark.parametrize("token", ["hf_canary42\n", "  hf_canary42", "hf_canary42\r\n"])
+def test_white_space_around_a_token_is_not_a_part_of_it(token: str) -> None:
+    assert hub_reader.given(token) == "hf_canary42"
+
+
+@pytest.mark.parametrize("token", ["hf_can\nary42", "hf_can ary42", "hf_canäry42", "hf_can\x00ary42"])
+def test_what_no_header_can_hold_is_refused_and_not_shown(hub: Hub, token: str) -> None:
+    with pytest.raises(InputError) as raised:
+        hub_reader.read("org/good", "main", token)
+    assert "hf_can" not in str(raised.value)
+    assert "cannot be a token of the hub" in str(raised.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.hub_files import loaded
 
 COMPANIONS = [
@@ -38,3 +39,11 @@ def test_weights_of_one_format_and_what_goes_with_them(weights: list[str], other
 def test_companions_in_folders_are_fetched() -> None:
     names = ["1_Pooling/config.json", "config.json", "model.safetensors", "templates/tool.jinja"]
     assert loaded(dict.fromkeys(names, 1)) == names
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.json", "a/../../x.json", "/etc/x.json", "--local-dir=x.json", "-h", "a\nb.json", "a\x1b[2J.json", ""]
+)
+def test_a_name_that_is_a_way_out_or_an_option_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="a name that is not taken"):
+        loaded({"config.json": 1, name: 1})

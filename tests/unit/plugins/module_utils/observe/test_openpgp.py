@@ -77,3 +77,11 @@ def test_nothing_but_a_sentence_comes_of_rubbish(data: bytes) -> None:
     except ParseError:
         return
     assert all(len(one) == 40 for one in found)
+
+
+@pytest.mark.parametrize("label", ["X", "PGP SIGNATURE", "PGP PUBLIC KEY BLOCK X"])
+def test_a_block_that_apt_would_take_and_nobody_has_seen_is_refused(label: str) -> None:
+    """Debian 12's apt-key dearmors every block."""
+    body = KEY.partition("\n\n")[2].partition("-----END")[0]
+    with pytest.raises(ParseError, match="holds one more"):
+        fingerprints(f"{KEY}\n-----BEGIN {label}-----\n\n{body}-----END {label}-----\n")
