@@ -12,7 +12,7 @@ LAB_ARGS ?=
 NODE_ARGS ?= up
 RELEASES ?=
 # Left out of `make test`: each takes many minutes.
-LONG := boot bundle cuda_release doctor driver_sources engine gateway hosts monitoring
+LONG := boot bundle cuda_release doctor driver_sources engine faults gateway hosts hub monitoring rocm
 SCENARIOS ?= $(filter-out $(LONG) rollout drivers,$(notdir $(patsubst %/molecule.yml,%,$(wildcard molecule/*/molecule.yml))))
 VENV := .venv/bin
 # Only the tools of .venv, and the collection of this checkout, whatever the caller has installed.
