@@ -92,7 +92,11 @@ cut:
   type: int
 """
 
+import fcntl
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -133,12 +137,29 @@ class Task:
         return [one for one in self.master.servers() if one.backend == self.backend]
 
     def drain(self) -> dict[str, Any]:
-        """Give it nothing new."""
-        found = self.server()
-        problem = refusal(self.servers(), self.name, self.module.params["allow_last"])
-        if problem and not found.draining:
-            raise GpufleetError(problem)
-        return self.set(found, "drain", not found.draining)
+        """Give it nothing new. Between the look and the order nobody else may take out another one."""
+        with self.alone():
+            found = self.server()
+            problem = refusal(self.servers(), self.name, self.module.params["allow_last"])
+            if problem and not found.draining:
+                raise GpufleetError(problem)
+            return self.set(found, "drain", not found.draining)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs of this module waiting. The lock goes with the process that has it."""
+        if self.module.check_mode:
+            yield
+            return
+        # of its own, since who may read a folder may lock it
+        path = Path(f"{self.module.params['state_file']}.lock")
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def ready(self) -> dict[str, Any]:
         """Give it requests."""

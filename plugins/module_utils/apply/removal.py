@@ -40,6 +40,7 @@ PACKAGED = {
         (
             *("/etc/haproxy/haproxy.cfg", "/etc/haproxy/vllm"),
             *("/usr/local/lib/vllm-gateway", "/var/lib/haproxy/vllm-servers"),
+            "/var/lib/haproxy/vllm-servers.lock",
         ),
     ),
     "nvidia-dcgm-exporter.service": ("gpufleet.conf", ("/etc/dcgm-exporter/gpufleet.csv",)),

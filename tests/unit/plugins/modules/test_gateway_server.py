@@ -8,9 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import haproxy
 from ansible_collections.gpufleet.vllm.plugins.modules import gateway_info, gateway_server
 
 from tests.unit.gateway_process import KEY, Gateway, gateway, needs_haproxy, wait_until
@@ -182,3 +185,44 @@ def test_it_does_not_wait_longer_than_asked(one: Gateway, capsys: Capture) -> No
     begin = time.monotonic()
     module(one, capsys, "drained", timeout=60)
     assert time.monotonic() - begin < 5
+
+
+class Watched:
+    """A gateway that is slow to say how its servers are."""
+
+    def __init__(self) -> None:
+        self.admin = {"gpu0": 0, "gpu1": 0}
+
+    def servers(self) -> list[haproxy.Server]:
+        found = [haproxy.Server("alpha", name, admin, haproxy.RUNNING) for name, admin in self.admin.items()]
+        time.sleep(0.2)
+        return found
+
+    def set(self, command: str) -> None:
+        self.admin[command.split("/")[1].split()[0]] = haproxy.FORCED_DRAIN
+
+    def save(self, path: Path) -> None:
+        pass
+
+
+def test_two_that_drain_at_once_leave_one_server(tmp_path: Path) -> None:
+    master, refused = Watched(), []
+
+    def drain(name: str) -> None:
+        params = {"backend": "alpha", "server": name, "allow_last": False, "state_file": str(tmp_path / "servers")}
+        task = gateway_server.Task.__new__(gateway_server.Task)
+        task.module, task.master = SimpleNamespace(params=params, check_mode=False), cast("Any", master)
+        task.backend, task.name = "alpha", name
+        try:
+            task.drain()
+        except GpufleetError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=drain, args=(name,)) for name in master.admin]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(master.admin.values()) == [0, haproxy.FORCED_DRAIN]
+    assert len(refused) == 1
+    assert "is the last server of alpha" in refused[0]

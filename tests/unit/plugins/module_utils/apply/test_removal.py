@@ -119,7 +119,7 @@ def test_a_user_of_somebody_else_stays(host: Host) -> None:
 UNITS = "etc/systemd/system"
 GATEWAY = (
     f"{UNITS}/haproxy.service.d/vllm.conf etc/haproxy/haproxy.cfg etc/haproxy/vllm/keys.map "
-    "usr/local/lib/vllm-gateway/server_state.py var/lib/haproxy/vllm-servers"
+    "usr/local/lib/vllm-gateway/server_state.py var/lib/haproxy/vllm-servers var/lib/haproxy/vllm-servers.lock"
 )
 EXPORTER = f"{UNITS}/nvidia-dcgm-exporter.service.d/gpufleet.conf etc/dcgm-exporter/gpufleet.csv"
 
