@@ -126,7 +126,8 @@ reason:
 way:
   description: >-
     What to do with the host, and with all that run an engine with it. V(finish) where the engine serves the new
-    already, V(leave) where it was not touched yet, V(put_back) otherwise.
+    already, V(leave) where it was not touched yet, V(stay) where that it was begun with could not be written down,
+    V(put_back) otherwise.
   returned: when O(step=failed)
   type: str
 """

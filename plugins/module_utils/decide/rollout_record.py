@@ -62,7 +62,7 @@ SERVICE = {
     "resumed": IN,
 }
 # What to do with a host that failed, and all that run an engine with it.
-FINISH, LEAVE, PUT_BACK = "finish", "leave", "put_back"
+STAY, FINISH, LEAVE, PUT_BACK = "stay", "finish", "leave", "put_back"
 # In the middle of something, or left there.
 OPEN = frozenset((CHANGING, FAILED))
 # Nothing failed on a host in one of these, unless there is a reason.
@@ -149,8 +149,8 @@ def step(
         entry["reason"] = known if known and known.endswith(reason) else f"{known} Then: {reason}" if known else reason
     for instance, learnt in (instances or {}).items():
         entry["instances"].setdefault(instance, {}).update(learnt)
-    if name == "failed" and way(found, host) == FINISH:
-        entry["state"] = DONE
+    if name == "failed":
+        entry["state"] = {FINISH: DONE, STAY: WAITING}.get(way(found, host), FAILED)
     if name in SETTLING:
         entry["state"] = outcome(found, host)
         # What another host of the engine settled before may be known better now.
@@ -246,15 +246,20 @@ def way(record: Mapping[str, Any], host: str) -> str:
     """Say what to do with a host that failed: the same for all that run an engine with it.
 
     An engine that serves the new on all of its hosts is finished with; one that was touched on none, also by no earlier
-    run, is left as it was and given requests again; any other is put back.
+    run, is left as it was and given requests again; any other is put back. Nothing is done to one of which that it was
+    begun with could not be written down on all of its hosts.
     """
     attempt = _attempt(record, host)
     reached = [_reached(record, one, attempt) for one in _group(record, host)]
     if all("serving" in steps for steps in reached):
         return FINISH
     instances = [one for name in _group(record, host) for one in record["hosts"][name]["instances"].values()]
-    touched = any("switching" in steps for steps in reached) or any(one.get("begun") for one in instances)
-    return PUT_BACK if touched else LEAVE
+    if any("switching" in steps for steps in reached):
+        return PUT_BACK
+    if not any(one.get("begun") for one in instances):
+        return LEAVE
+    # Begun with by an earlier run, which may have left it anywhere.
+    return PUT_BACK if all(reached) else STAY
 
 
 def service(record: Mapping[str, Any], host: str) -> str | None:
@@ -321,9 +326,10 @@ def _names(found: Iterable[str]) -> str:
 
 
 def _stood_still(record: Mapping[str, Any], host: str) -> bool:
-    """Whether an instance of a host, or of one that runs an engine with it, did not run when the plan was made."""
+    """Whether an instance of a host, or of one that runs an engine with it, did not run or was out of service before."""
     entries = [record["hosts"][one] for one in _group(record, host)]
-    return any(one.get("serves") is False for entry in entries for one in entry["instances"].values())
+    instances = [one for entry in entries for one in entry["instances"].values()]
+    return any(one.get("serves") is False or one.get("begun") for one in instances)
 
 
 def sentence(record: Mapping[str, Any]) -> str:
@@ -366,5 +372,5 @@ def sentence(record: Mapping[str, Any]) -> str:
         if serving:
             told.append(f"{words}, and serving as before: {_names(serving)}.")
         if down:
-            told.append(f"{words}, and not serving before either: {_names(down)}.")
+            told.append(f"{words}, and not seen to serve before either: {_names(down)}.")
     return "\n".join(told)
