@@ -326,7 +326,7 @@ def _names(found: Iterable[str]) -> str:
 
 
 def _stood_still(record: Mapping[str, Any], host: str) -> bool:
-    """Whether an instance of a host, or of one that runs an engine with it, did not run or was out of service before."""
+    """Whether an instance of a host, or of its engine elsewhere, did not run or was left out of service before."""
     entries = [record["hosts"][one] for one in _group(record, host)]
     instances = [one for entry in entries for one in entry["instances"].values()]
     return any(one.get("serves") is False or one.get("begun") for one in instances)
