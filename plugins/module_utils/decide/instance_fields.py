@@ -21,6 +21,10 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 # the end, each part beginning and ending with a letter, digit or '_' and 96 characters at most
 HUB_ID = re.compile(r"(?!.*(?:--|\.\.|\.git$))\w(?:[\w.-]{0,94}\w)?/\w(?:[\w.-]{0,94}\w)?", re.ASCII)
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# A name or an address without a zone, as it stands unquoted in a unit and in an address of HTTP
+HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+# systemd ends a line at a carriage return too; a lone surrogate cannot be written to any file
+LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 # What may be asked of an instance: times and a rate, then the lengths of requests
 TARGETS = ("ttft_p95_ms", "tpot_p95_ms", "requests_per_second", "prompt_tokens", "answer_tokens")
 # net/core/dev.c of Linux, dev_valid_name: 15 characters, none of '/', ':' and spaces
@@ -50,7 +54,7 @@ FIELDS: Mapping[str, Field] = {
     "shared_gpus": Field("flag"),
     "share": Field("share"),
     "targets": Field("targets"),
-    "host": Field("text", "host"),
+    "host": Field("host", "host"),
     "port": Field("port", "port"),
     "nodes": Field("nodes"),
     "network_interface": Field("interface"),
@@ -125,6 +129,10 @@ def whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _line(value: object) -> bool:
+    return isinstance(value, str) and bool(LINE.fullmatch(value))
+
+
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -144,7 +152,7 @@ def _nodes(value: object) -> bool:
     return (
         isinstance(value, (list, tuple))
         and len(value) > 1
-        and all(isinstance(item, str) and item and not re.search(r"\s", item) for item in value)
+        and all(_line(item) and not re.search(r"\s", item) for item in value)
         and len(set(value)) == len(value)
     )
 
@@ -180,18 +188,22 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "lower-case letters, digits, '.', '_' and '-', 63 characters at most, beginning with a letter or digit",
     ),
     "model": (
-        lambda v: isinstance(v, str) and (v.startswith("/") or bool(HUB_ID.fullmatch(v))),
+        lambda v: _line(v) and (v.startswith("/") or bool(HUB_ID.fullmatch(v))),
         "an absolute path on the host, or a hub id such as Qwen/Qwen3-8B",
     ),
     "folder": (
-        lambda v: isinstance(v, str) and v.startswith("/"),
+        lambda v: _line(v) and v.startswith("/"),
         "the absolute path of a folder on the control node, such as {{ inventory_dir }}/models/x",
     ),
     "file": (
-        lambda v: isinstance(v, str) and bool(v) and "\n" not in v,
+        _line,
         "the path of a file on the control node, such as {{ inventory_dir }}/models/x/config.json",
     ),
-    "text": (lambda v: isinstance(v, str) and bool(v) and "\n" not in v, "a line of text"),
+    "text": (_line, "a line of text without control characters"),
+    "host": (
+        lambda v: isinstance(v, str) and bool(HOST.fullmatch(v)),
+        "an address such as 0.0.0.0 or ::1, without a zone, or the name of the host",
+    ),
     "flag": (lambda v: isinstance(v, bool), "true or false"),
     "state": _one_of("present", "absent"),
     "objective": _one_of("throughput", "latency"),

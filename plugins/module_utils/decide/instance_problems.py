@@ -27,8 +27,6 @@ MASTER_PORTS = 3
 SECRET_ARGUMENTS = frozenset({"api-key", "hf-token"})
 # TOKENIZERS_PARALLELISM and ..._TOKENS_PER_... are settings, not secrets.
 SECRET_NAME = re.compile(r"TOKEN(?!IZER|S_)|API_KEY|PASSWORD|SECRET")
-# An option cut short by this much or more is still an option to vLLM's parser.
-SHORTEST_ABBREVIATION = 5
 
 
 def argument_name(name: str) -> str:
@@ -92,14 +90,28 @@ def _contradictions(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _reserved(argument: str) -> str | None:
-    """Name the field that an option belongs to, also when it is negated or cut short."""
-    if argument in RESERVED_ARGUMENTS or argument in SHORT_ARGUMENTS:
-        return RESERVED_ARGUMENTS.get(argument) or SHORT_ARGUMENTS[argument]
-    if argument.startswith("no-") and argument[3:] in RESERVED_ARGUMENTS:
-        return RESERVED_ARGUMENTS[argument[3:]]
-    if len(argument) < SHORTEST_ABBREVIATION:
-        return None
-    return next((field for name, field in RESERVED_ARGUMENTS.items() if name.startswith(f"{argument}-")), None)
+    """Name the field that an option belongs to, also when it is negated, cut short, or one key of a mapping.
+
+    vLLM's parser takes an option by its beginning, as argparse does, and ``name.key`` for a key of a mapping
+    (utils/argparse_utils.py, FlexibleArgumentParser). No option of vLLM 0.32.0, of
+    430, is the beginning of one of these names.
+    """
+    whole = argument.partition(".")[0]
+    for name in filter(None, (whole, whole[3:] if whole.startswith("no-") else "")):
+        if name in RESERVED_ARGUMENTS or name in SHORT_ARGUMENTS:
+            return RESERVED_ARGUMENTS.get(name) or SHORT_ARGUMENTS[name]
+        found = next((field for option, field in RESERVED_ARGUMENTS.items() if option.startswith(name)), None)
+        if found:
+            return found
+    return None
+
+
+def _is_secret(argument: str) -> bool:
+    """Tell whether an option holds a secret, also when it is cut short within its last word."""
+    return any(
+        name.startswith(argument) and not name[len(argument) :].startswith("-") and "-" in argument
+        for name in SECRET_ARGUMENTS
+    )
 
 
 def _argument_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
@@ -107,7 +119,7 @@ def _argument_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
     for key, value in (arguments if isinstance(arguments, Mapping) else {}).items():
         argument = argument_name(str(key))
         field = _reserved(argument)
-        if argument in SECRET_ARGUMENTS:
+        if _is_secret(argument):
             yield (
                 f"{place}: extra_args.{key} would put a secret into a file that every user of the host can read; "
                 "take it out."
@@ -123,6 +135,8 @@ def _argument_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(environment, Mapping) and key in environment:
             yield f"{place}: environment.{key} has a place of its own; write 'gpus', which GPUs the instance gets."
     for key in environment if isinstance(environment, Mapping) else {}:
+        if str(key).startswith("GPUFLEET_"):
+            yield f"{place}: environment.{key} is a name that this collection writes itself; leave it out."
         if SECRET_NAME.search(str(key)) and not str(key).endswith("_PATH"):
             yield (
                 f"{place}: environment.{key} looks like a secret; an environment can be read from outside the process, "

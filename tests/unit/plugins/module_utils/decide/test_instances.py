@@ -73,7 +73,8 @@ GOOD: dict[str, list[Any]] = {
 }
 WHOLE = "write a whole number above 0."
 COUNT_OR_AUTO = "write auto, or a whole number above 0."
-LINE = "write a line of text."
+HOST = "write an address such as 0.0.0.0 or ::1"
+LINE = "write a line of text without control characters."
 YES_OR_NO = ([0, 1, "true", "yes", None, "auto", []], "write true or false.")
 FILE = (["", "a\nb", 7, None], "write the path of a file on the control node, such as")
 COUNT: tuple[list[Any], str] = ([0, -2, "2", 2.0, True, None, "auto"], WHOLE)
@@ -163,7 +164,7 @@ BAD: dict[str, tuple[list[Any], str]] = {
         [0, -1, True, 1.0, "all", "0,1", [], [0, 0], [-1], [True], ["0"], [[0]], {}, None],
         "write auto, a count of GPUs, or a list of different GPU indexes such as [0, 1].",
     ),
-    "host": (["", "a\nb", 7, None], LINE),
+    "host": (["", "a\nb", "a\rExecStartPre=+/bin/sh", "fe80::1%eth0", "a b", "\ud800", 7, None], HOST),
     "port": ([0, -1, 65536, "8000", 8000.0, True, None], "write a port from 1 to 65535."),
     "tensor_parallel_size": ([0, -2, "2", 2.0, True, None, "all"], COUNT_OR_AUTO),
     "pipeline_parallel_size": ([0, -2, "2", 2.0, True, None, "all"], COUNT_OR_AUTO),
@@ -276,7 +277,7 @@ def test_three_instances_side_by_side() -> None:
     assert instances.problems([{**ENTRY, "name": f"m{i}", "port": 8000 + i} for i in range(3)]) == []
 
 
-@pytest.mark.parametrize("key", ["api-key", "api_key", "--api-key", "hf-token", "hf_token"])
+@pytest.mark.parametrize("key", ["api-key", "api_key", "--api-key", "hf-token", "hf_token", "api-ke", "hf_tok"])
 def test_secrets_in_extra_args(key: str) -> None:
     assert problems_of(extra_args={key: "s3cret"}) == [
         f"vllm_models[0] (chat): extra_args.{key} would put a secret into a file that every user of the host can read; "
@@ -310,7 +311,17 @@ def test_reserved_arguments(argument: str, field: str) -> None:
 
 @pytest.mark.parametrize(
     ("key", "field"),
-    [("kv-cache-memory", "kv_cache_memory_bytes"), ("--tensor-parallel", "tensor_parallel_size"), ("served", "name")],
+    [
+        ("kv-cache-memory", "kv_cache_memory_bytes"),
+        ("--tensor-parallel", "tensor_parallel_size"),
+        ("served", "name"),
+        ("device-i", "gpus"),
+        ("hos", "host"),
+        ("max-num-se", "max_num_seqs"),
+        ("no-enable-pref", "enable_prefix_caching"),
+        ("speculative-config.model", "speculative_config"),
+        ("limit_mm_per_prompt.image", "limit_mm_per_prompt"),
+    ],
 )
 def test_options_cut_short_are_the_same_options(key: str, field: str) -> None:
     (found,) = problems_of(extra_args={key: 1})
@@ -518,3 +529,16 @@ def test_of_an_instance_that_is_to_go_the_name_alone_counts() -> None:
 def test_faults_of_an_instance_that_is_to_go(entry: dict[str, Any], told: str) -> None:
     (found,) = instances.problems([ENTRY, entry])
     assert found.startswith(told)
+
+
+def test_names_of_this_collection_are_its_own() -> None:
+    (found,) = problems_of(environment={"GPUFLEET_DIGEST": "x"})
+    assert found.endswith("environment.GPUFLEET_DIGEST is a name that this collection writes itself; leave it out.")
+
+
+@pytest.mark.parametrize(
+    "field", ["model", "revision", "host", "model_source", "model_config", "dtype", "quantization"]
+)
+@pytest.mark.parametrize("odd", ["\r", "\n", "\x00", "\x1b", "\x7f", "\x85", "\u2028", "\ud800"])
+def test_no_control_character_reaches_a_unit_or_a_file(field: str, odd: str) -> None:
+    assert any(f": {field} is " in line for line in problems_of(**{field: f"/a{odd}b"}))
