@@ -102,11 +102,17 @@ def test_a_change_of_settings_then_of_the_release_then_of_the_model(
     for one in rollout.record["hosts"].values():
         assert [step["step"] for step in one["steps"]] == [
             "begun",
+            "draining",
             "drained",
             "measured",
+            "prepared",
+            "switching",
             "switched",
             "warmed",
             "verified",
+            "ready",
+            "undraining",
+            "serving",
             "done",
         ]
         measured = one["instances"]["chat"]
