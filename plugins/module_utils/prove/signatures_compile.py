@@ -267,7 +267,7 @@ SIGNATURES = (
         sample="/usr/local/cuda/include/crt/host_config.h:143:2: error: #error -- unsupported GNU version! gcc "
         "versions "
         "later than 13 are not supported!",
-        near="g++: error: unrecognized command-line option '-foo'",
+        near="nvcc warning : The -std=c++17 flag is not supported with the configured host compiler.",
         explains=("compile_failed", "ninja_failed"),
     ),
     Signature(

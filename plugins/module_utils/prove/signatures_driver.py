@@ -36,6 +36,7 @@ SIGNATURES = (
         sample="RuntimeError: Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before "
         "calling "
         "NumCudaDevices() that might have already set an error? Error 802: system not yet initialized",
+        near="RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 101: invalid device ordinal",
         explains=("no_cuda_device", "device_unknown"),
     ),
     Signature(
@@ -59,6 +60,8 @@ SIGNATURES = (
         "NumCudaDevices() that might have already set an error? Error 803: system has unsupported display driver / "
         "cuda "
         "driver combination",
+        near="RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 804: forward compatibility was attempted"
+        " on non supported HW",
         explains=("no_cuda_device", "device_unknown"),
     ),
     Signature(
@@ -79,6 +82,7 @@ SIGNATURES = (
         "functions before calling NumCudaDevices() that might have already set an error? Error 804: forward "
         "compatibility "
         "was attempted on non supported HW",
+        near="RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized",
         explains=("no_cuda_device", "device_unknown", "driver_too_old"),
     ),
     Signature(
@@ -101,6 +105,8 @@ SIGNATURES = (
         sample="RuntimeError: The NVIDIA driver on your system is too old (found version 12040). Please update your "
         "GPU "
         "driver by downloading and installing a new version from the URL: http://www.nvidia.com/Download/index.aspx",
+        near="RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and "
+        "installed a driver",
         explains=("no_cuda_device", "device_unknown"),
     ),
     Signature(
@@ -369,6 +375,7 @@ SIGNATURES = (
         "GPU "
         "has compute capability 7.5. You can use float16 instead by explicitly setting the `dtype` flag in CLI, for "
         "example: --dtype=half.",
+        near="INFO 11-26 12:54:37 config.py:1854] Downcasting torch.float32 to torch.bfloat16.",
     ),
     Signature(
         id="quantization_not_supported",
@@ -389,6 +396,8 @@ SIGNATURES = (
         sample="ValueError: The quantization method modelopt is not supported for the current GPU. Minimum capability: "
         "80. "
         "Current capability: 75.",
+        near="WARNING 09-24 15:46:11 config.py:335] gptq quantization is not fully optimized yet. The speed can be "
+        "slower than non-quantized models.",
     ),
     Signature(
         id="no_cuda_device",
@@ -411,6 +420,7 @@ SIGNATURES = (
         ),
         sources=("torch/cuda/__init__.py",),
         sample="RuntimeError: No CUDA GPUs are available",
+        near="RuntimeError: The NVIDIA driver on your system is too old (found version 12040).",
         explains=("device_unknown",),
     ),
     Signature(
@@ -428,6 +438,8 @@ SIGNATURES = (
         sample="RuntimeError: Failed to infer device type, please set the environment variable "
         "`VLLM_LOGGING_LEVEL=DEBUG` "
         "to turn on verbose logging to help debug the issue.",
+        near="(EngineCore pid=812) INFO 11-23 20:31:07 [core.py:93] Initializing a V1 LLM engine (v0.33.0) with "
+        "config: model='/srv/m', device_config=cuda, seed=0",
     ),
     Signature(
         id="cuda_fault",
@@ -453,6 +465,7 @@ SIGNATURES = (
         sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1512] torch.AcceleratorError: CUDA error: an "
         "illegal "
         "memory access was encountered",
+        near="RuntimeError: CUDA error: no kernel image is available for execution on the device",
     ),
     Signature(
         id="fabric_manager_version",
@@ -471,6 +484,8 @@ SIGNATURES = (
         sources=("nvidia-fabricmanager's journal",),
         sample="Nov 05 13:55:26 node1 nv-fabricmanager[104230]: fabric manager NVIDIA GPU driver interface version "
         "550.127.05 don't match with driver version 550.120. Please update with matching NVIDIA driver package.",
+        near="Nov 05 13:55:26 node1 nv-fabricmanager[104230]: Successfully configured all the available GPUs and "
+        "NVSwitches to route NVLink traffic.",
         where=FABRIC,
     ),
     Signature(

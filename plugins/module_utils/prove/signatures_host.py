@@ -131,6 +131,7 @@ SIGNATURES = (
         ),
         sources=("utils/argparse_utils.py", "vLLM 0.33: options that were removed"),
         sample="vllm serve: error: unrecognized arguments: --swap-space 4",
+        near="usage: vllm serve [model_tag] [options]",
     ),
     Signature(
         id="disk_full",
@@ -146,6 +147,7 @@ SIGNATURES = (
         ),
         sources=("errno 28",),
         sample="OSError: [Errno 28] No space left on device: '/var/cache/vllm/chat/vllm/torch_compile_cache'",
+        near="UserWarning: Not enough free disk space to download the file. The expected file size is: 4976.70 MB.",
     ),
     Signature(
         id="not_writable",
@@ -294,6 +296,7 @@ SIGNATURES = (
         ),
         sources=("vLLM docs, CPU installation",),
         sample="vllm@chat.service: Main process exited, code=dumped, status=4/ILL",
+        near="vllm@chat.service: Main process exited, code=dumped, status=11/SEGV",
     ),
     Signature(
         id="too_many_files",
@@ -306,6 +309,7 @@ SIGNATURES = (
         remedies=("See whether a drop-in lowers LimitNOFILE (systemctl cat); the unit allows 1048576.",),
         sources=("errno 24",),
         sample="OSError: [Errno 24] Too many open files",
+        near="OSError: [Errno 23] Too many open files in system",
     ),
     Signature(
         id="credential_missing",
@@ -322,6 +326,9 @@ SIGNATURES = (
         sample="vllm@chat.service: Failed at step CREDENTIALS spawning /opt/vllm/instances/chat/bin/vllm: No such file "
         "or "
         "directory\nvllm@chat.service: Main process exited, code=exited, status=243/CREDENTIALS",
+        near="vllm@chat.service: Failed at step EXEC spawning /opt/vllm/instances/chat/bin/vllm: No such file or "
+        "directory\n"
+        "vllm@chat.service: Main process exited, code=exited, status=203/EXEC",
     ),
     Signature(
         id="release_missing",
@@ -335,6 +342,9 @@ SIGNATURES = (
         sample="vllm@chat.service: Failed to locate executable /opt/vllm/instances/chat/bin/vllm: No such file or "
         "directory\n"
         "vllm@chat.service: Main process exited, code=exited, status=203/EXEC",
+        near="vllm@chat.service: Failed at step CHDIR spawning /opt/vllm/instances/chat/bin/vllm: No such file or "
+        "directory\n"
+        "vllm@chat.service: Main process exited, code=exited, status=200/CHDIR",
     ),
     Signature(
         id="settings_missing",
@@ -355,6 +365,8 @@ SIGNATURES = (
         sources=("vllm@.service, AssertPathExists=",),
         sample="vllm@chat.service: Starting requested but asserts failed.\n"
         "Assertion failed for vllm@chat.service - vLLM instance chat.",
+        near="vLLM instance chat was skipped because of an unmet condition check "
+        "(ConditionPathExists=/etc/vllm/chat.yaml).",
     ),
     Signature(
         id="stopped_hard",
@@ -369,6 +381,7 @@ SIGNATURES = (
         ),
         sources=("systemd.service(5)",),
         sample="vllm@chat.service: State 'stop-sigterm' timed out. Killing.",
+        near="vllm@chat.service: start operation timed out. Terminating.",
     ),
     Signature(
         id="start_timed_out",
@@ -471,6 +484,8 @@ SIGNATURES = (
         sources=("pydantic validators of vllm/config",),
         sample="(APIServer pid=801)   Value error, Expert parallelism requires a MoE model. [type=value_error, "
         "input_value=ArgsKwargs((), {}), input_type=ArgsKwargs]",
+        near="pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig\n"
+        "  Input should be a valid integer [type=int_parsing, input_value='x', input_type=str]",
         explains=("start_limit_hit",),
     ),
     Signature(
@@ -488,6 +503,8 @@ SIGNATURES = (
         sources=("v1/executor/multiproc_executor.py:316",),
         sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [multiproc_executor.py:316] Worker proc VllmWorker-1 died "
         "unexpectedly (exit code: -9), shutting down executor.",
+        near="(Worker_TP1 pid=815) INFO 11-23 20:31:07 [multiproc_executor.py:558] Parent process exited, terminating "
+        "worker",
         explains=("engine_died_serving", "engine_process_died"),
     ),
     Signature(
@@ -509,6 +526,8 @@ SIGNATURES = (
         sample="(APIServer pid=801) ERROR 11-23 20:31:07 [core_client.py:605] Engine core proc EngineCore died "
         "unexpectedly, "
         "shutting down client.",
+        near="(APIServer pid=801) RuntimeError: Engine core initialization failed. See root cause above. Failed core "
+        "proc(s): {}",
         explains=("engine_died_serving",),
     ),
     Signature(
@@ -529,6 +548,7 @@ SIGNATURES = (
         "(APIServer pid=801) vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack "
         "trace "
         "(above) for the root cause.",
+        near="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:866] EngineCore failed to start.",
     ),
     Signature(
         id="killed",
@@ -562,5 +582,6 @@ SIGNATURES = (
         generic=True,
         sources=("systemd.unit(5), StartLimitBurst=",),
         sample="vllm@chat.service: Start request repeated too quickly.",
+        near="vllm@chat.service: Scheduled restart job, restart counter is at 3.",
     ),
 )

@@ -74,7 +74,7 @@ SIGNATURES = (
             "Have it replaced if it comes again.",
         ),
         "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:01:00): 79, pid=1122, GPU has fallen off the bus.",
-        "Nov 12 17:59:27 gpu01 kernel: usb 1-1: device descriptor read/64, error -71",
+        "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:01:00): 31, pid=1122, Ch 00000008, MMU Fault",
         REBOOT,
         (
             r"NVRM: .*(?:has )?fallen off the bus",

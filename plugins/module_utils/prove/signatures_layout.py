@@ -23,6 +23,7 @@ SIGNATURES = (
         sources=("config/model.py:1557", "vllm-project/vllm#414", "vllm-project/vllm#2652", "gpustack/gpustack#2259"),
         sample="  Value error, Total number of attention heads (52) must be divisible by tensor parallel size (3). "
         "[type=value_error, input_value=ArgsKwargs((), {'model_co...}), input_type=ArgsKwargs]",
+        near="ValueError: embed_dim must be divisible by num_heads (got `embed_dim`: 1152 and `num_heads`: 14).",
     ),
     Signature(
         id="quantization_not_divisible",
@@ -55,6 +56,7 @@ SIGNATURES = (
         "block_n = 128.\n"
         "ValueError: Weight input_size_per_partition = 14784 is not divisible by min_thread_k = 128. Consider reducing "
         "tensor_parallel_size or running with --quantization gptq.",
+        near="AssertionError: 151936 is not divisible by 5",
         explains=("size_not_divisible",),
     ),
     Signature(
@@ -71,6 +73,7 @@ SIGNATURES = (
         sources=("distributed/utils.py:51", "Qwen3-14B with tensor_parallel_size 5, vLLM 0.19"),
         sample="(Worker_TP0 pid=815) ERROR 04-02 12:20:11 [multiproc_executor.py:871] AssertionError: 151936 is not "
         "divisible by 5",
+        near="ValueError: Weight input_size_per_partition = 10944 is not divisible by min_thread_k = 128.",
     ),
     Signature(
         id="more_ranks_than_gpus",
@@ -103,6 +106,8 @@ SIGNATURES = (
         sample="  Value error, World size (4) is larger than the number of available GPUs (2) in this node. If this is "
         "intentional and you are using:\n"
         "AssertionError: DP adjusted local rank 1 is out of bounds.",
+        near="(Worker pid=815) INFO 11-23 20:31:07 [parallel_state.py:1208] world_size=4 rank=0 local_rank=0 "
+        "distributed_init_method=tcp://127.0.0.1:43211 backend=nccl",
     ),
     Signature(
         id="tensor_parallel_over_hosts",
@@ -121,6 +126,8 @@ SIGNATURES = (
         sample="WARNING 08-30 10:01:02 [ray_utils.py:339] tensor_parallel_size=4 is bigger than a reserved number of "
         "GPUs (1 GPUs) in a node a1b2c3. Tensor parallel workers can be spread out to 2+ nodes which can degrade the "
         "performance unless you have fast interconnect across nodes, like Infiniband.",
+        near="(APIServer pid=801) INFO 11-23 20:31:07 [utils.py:253] non-default args: {'tensor_parallel_size': 4, "
+        "'distributed_executor_backend': 'ray'}",
     ),
     Signature(
         id="different_gpus",
@@ -137,6 +144,7 @@ SIGNATURES = (
         sample="WARNING 08-02 17:20:15 [cuda.py:437] Detected different devices in the system: NVIDIA GeForce RTX "
         "3090, "
         "NVIDIA GeForce RTX 3060. Please make sure to set `CUDA_DEVICE_ORDER=PCI_BUS_ID` to avoid unexpected behavior.",
+        near="INFO 08-02 17:20:15 [__init__.py:216] Automatically detected platform cuda.",
     ),
     Signature(
         id="no_pipeline_parallelism",
@@ -150,6 +158,8 @@ SIGNATURES = (
         sample="NotImplementedError: Pipeline parallelism is not supported for this model. Supported models implement "
         "the "
         "`SupportsPP` interface.",
+        near="(APIServer pid=801) INFO 11-23 20:31:07 [utils.py:253] non-default args: {'model': '/srv/models/llama', "
+        "'pipeline_parallel_size': 2}",
     ),
     Signature(
         id="cpu_ranks_unbound",
@@ -166,6 +176,7 @@ SIGNATURES = (
         sample="ValueError: Not enough allowed NUMA nodes to bind threads of 2 local CPUWorkers. Allowed NUMA nodes "
         "are "
         "[0]. Please try to bind threads manually or decrease DP/TP/PP.",
+        near="(Worker_TP0 pid=815) INFO 11-24 04:06:04 [cpu_worker.py:236] OMP threads binding of Process 30934:",
     ),
     Signature(
         id="no_custom_all_reduce",
@@ -179,5 +190,7 @@ SIGNATURES = (
         sample="WARNING 07-12 08:11:31 [custom_all_reduce.py:137] Custom allreduce is disabled due to an unsupported "
         "world size: 16. Supported world sizes: [2, 4, 6, 8]. To silence this warning, specify "
         "disable_custom_all_reduce=True explicitly.",
+        near="INFO 10-07 10:20:09 config.py:904] Disabled the custom all-reduce kernel because it is not supported on "
+        "AMD GPUs.",
     ),
 )

@@ -42,6 +42,8 @@ SIGNATURES = (
         ),
         sample="[2025-10-13 09:06:25] host:3663:4044 [0] misc/shmutils.cc:129 NCCL WARN Error while creating shared "
         "memory segment /dev/shm/nccl-Ewjreo (size 33030528), error: No space left on device (28)",
+        near="OSError: [Errno 28] No space left on device: '/var/cache/vllm/chat/vllm/torch_compile_cache'\n"
+        "gpu01:3663:4044 [0] NCCL INFO Channel 00/0 : 0[0] -> 1[1] via SHM/direct/direct",
         explains=("disk_full", "nccl_peer_lost"),
     ),
     Signature(
@@ -77,6 +79,8 @@ SIGNATURES = (
         "operation "
         "timeout: WorkNCCL(SeqNum=1, OpType=ALLREDUCE, NumelIn=131072000, NumelOut=131072000, Timeout(ms)=600000) ran "
         "for 600081 milliseconds before timing out.",
+        near="[rank1]:[I1218 20:17:21.433063423 ProcessGroupNCCL.cpp:981] [PG ID 0 PG GUID 0 Rank 1] ProcessGroupNCCL "
+        "initialization options: size: 2, global rank: 1, TIMEOUT(ms): 600000",
     ),
     Signature(
         id="rank_hangs",
@@ -93,6 +97,7 @@ SIGNATURES = (
         sources=("v1/executor/multiproc_executor.py:442", "vllm-project/vllm#14025", "ROCm/vllm#390"),
         sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1512] TimeoutError: RPC call to execute_model timed "
         "out.",
+        near="(APIServer pid=801) TimeoutError: The read operation timed out",
         explains=("rank_waits",),
     ),
     Signature(
@@ -111,6 +116,8 @@ SIGNATURES = (
         "block "
         "found in 60 seconds. This typically happens when some processes are hanging or doing some time-consuming work "
         "(e.g. compilation, weight/kv cache quantization).",
+        near="(Worker_TP0 pid=815) INFO 11-23 20:31:07 [shm_broadcast.py:289] vLLM message queue communication handle:"
+        " Handle(local_reader_ranks=[1], buffer_handle=(1, 4194304, 6, 'psm_3e1d8f2a'))",
     ),
     Signature(
         id="nccl_peer_lost",
@@ -133,6 +140,7 @@ SIGNATURES = (
         sources=("NCCL src/include/nccl.h", "gloo/transport/tcp/pair.cc"),
         sample="RuntimeError: [../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer "
         "[10.0.0.12]:53422",
+        near="(APIServer pid=801) ConnectionResetError: [Errno 104] Connection reset by peer",
     ),
     Signature(
         id="hosts_do_not_meet",
@@ -154,6 +162,8 @@ SIGNATURES = (
         sample="torch.distributed.DistNetworkError: The client socket has timed out after 600000ms while trying to "
         "connect "
         "to (10.0.0.11, 29501).",
+        near="[W1218 20:27:21.433063423 socket.cpp:752] [c10d] The client socket has failed to connect to "
+        "[gpu01]:29501 (errno: 97 - Address family not supported by protocol).",
     ),
     Signature(
         id="interface_missing",
@@ -172,6 +182,7 @@ SIGNATURES = (
         sample="RuntimeError: [enforce fail at ../third_party/gloo/gloo/transport/tcp/device.cc:84] ifa != nullptr. "
         "Unable "
         "to find address for: eth7",
+        near="gpu01:1:1 [0] NCCL INFO Bootstrap : Using eth0:10.0.0.11<0>",
     ),
     Signature(
         id="nvls_failed",
@@ -417,6 +428,8 @@ SIGNATURES = (
         sources=("utils/jit_monitor.py:124", "vllm-project/vllm#19824"),
         sample="(EngineCore pid=812) WARNING 11-23 20:41:07 [jit_monitor.py:140] Triton kernel JIT compilation during "
         "inference: _fwd_kernel. This causes a latency spike; consider extending warmup to cover this shape/config.",
+        near="(EngineCore pid=812) INFO 11-23 20:31:07 [jit_monitor.py:60] Kernel JIT monitor activated; monitored JIT"
+        " compilations during inference will use mode=warn.",
     ),
     Signature(
         id="kernels_not_prebuilt",
@@ -435,5 +448,6 @@ SIGNATURES = (
         "flashinfer-python 0.7.2.post1 (no cubins). FlashInfer then downloads and compiles kernels at startup, which "
         "can "
         "take several minutes",
+        near="INFO 11-23 20:31:07 [topk_topp_sampler.py:36] Using FlashInfer for top-p & top-k sampling.",
     ),
 )

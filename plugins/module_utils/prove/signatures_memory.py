@@ -38,6 +38,8 @@ SIGNATURES = (
         "memory (9.31 GiB). Based on the available memory, the estimated maximum model length is 76272. Try increasing "
         "`gpu_memory_utilization` (which also controls CPU memory on the CPU backend) or decreasing `max_model_len` "
         "when initializing the engine.",
+        near="(EngineCore pid=812) INFO 11-23 20:31:07 [kv_cache_utils.py:1592] Auto-fit max_model_len: reduced from "
+        "131072 to 76272 to fit in available GPU memory (9.31 GiB available for KV cache)",
     ),
     Signature(
         id="no_kv_cache",
@@ -56,6 +58,7 @@ SIGNATURES = (
         sample="(EngineCore pid=812) ERROR 08-21 09:14:02 [core.py:700] ValueError: No available memory for the cache "
         "blocks. "
         "Try increasing `gpu_memory_utilization` when initializing the engine.",
+        near="(Worker_TP0 pid=815) INFO 08-21 09:14:02 [gpu_worker.py:391] Available KV cache memory: 0.61 GiB",
     ),
     Signature(
         id="gpu_memory_taken",
@@ -80,6 +83,8 @@ SIGNATURES = (
         "device "
         "cuda:1 (60.85/79.19 GiB) on startup is less than desired GPU memory utilization (0.95, 75.23 GiB). Decrease "
         "GPU memory utilization or reduce GPU memory used by other processes.",
+        near="(Worker_TP1 pid=815) INFO 10-23 15:14:56 [gpu_worker.py:391] Free memory on device (78.70/79.19 GiB) on "
+        "startup. Desired GPU memory utilization is (0.92, 72.85 GiB).",
         explains=("gpu_out_of_memory",),
     ),
     Signature(
@@ -99,6 +104,8 @@ SIGNATURES = (
         sources=("v1/worker/cpu_worker.py:84",),
         sample="(Worker pid=815) ERROR 11-23 20:31:07 [multiproc_executor.py:871] ValueError: Available memory on node "
         "0 (3.90/24.00 GiB) on startup is less than desired CPU memory utilization (0.92, 22.08 GiB).",
+        near="(Worker_TP0 pid=815) INFO 11-24 04:06:04 [cpu_worker.py:260] Explicitly set (0.5/21.21) GiB for KV cache"
+        " on node 0.",
     ),
     Signature(
         id="sampler_out_of_memory",
@@ -120,6 +127,8 @@ SIGNATURES = (
         "when "
         "warming up sampler with 1024 dummy requests. Please try lowering `max_num_seqs` or `gpu_memory_utilization` "
         "when initializing the engine.",
+        near="(EngineCore pid=812) ERROR 04-02 12:20:11 [core.py:1108] torch.OutOfMemoryError: CUDA out of memory. "
+        "Tried to allocate 2.00 GiB.",
         explains=("gpu_out_of_memory",),
     ),
     Signature(
@@ -146,6 +155,8 @@ SIGNATURES = (
         sample="01-19 23:55:19 [core.py:866] torch._inductor.exc.InductorError: RuntimeError: Failed to run autotuning "
         "code block: CUDA out of memory. Tried to allocate 1.02 GiB. GPU 0 has a total capacity of 15.47 GiB of which "
         "412.00 MiB is free.",
+        near="numpy._core._exceptions._ArrayMemoryError: Unable to allocate 1.02 GiB for an array with shape (131072, "
+        "2048)",
     ),
     Signature(
         id="memory_changed_while_measured",
@@ -164,6 +175,8 @@ SIGNATURES = (
         sample="(EngineCore pid=812) ERROR 11-23 20:31:07 [core.py:1123] AssertionError: Error in memory profiling. "
         "Initial free memory 44.12 GiB, current free memory 60.80 GiB. This happens when other processes sharing the "
         "same container release GPU memory while vLLM is profiling during initialization.",
+        near="(Worker pid=815) INFO 11-23 20:31:07 [gpu_worker.py:276] Memory profiling takes 4.41 seconds. Total non "
+        "KV cache memory: 16.30GiB; torch peak memory increase: 1.22GiB",
     ),
     Signature(
         id="state_cache_too_small",
@@ -179,6 +192,8 @@ SIGNATURES = (
         sources=("config/compilation.py:1519", "vllm-project/recipes#831"),
         sample="ValueError: max_num_seqs (1024) exceeds available Mamba cache blocks (939). Each decode sequence "
         "requires one Mamba cache block, so CUDA graph capture cannot proceed.",
+        near="(EngineCore pid=812) INFO 11-23 20:31:07 [config.py:497] Setting attention block size to 544 tokens to "
+        "ensure that attention page size is >= mamba page size.",
     ),
     Signature(
         id="max_model_len_too_long",
@@ -198,6 +213,9 @@ SIGNATURES = (
         sample="  Value error, User-specified max_model_len (99999) is greater than the derived max_model_len "
         "(max_position_embeddings=2048.0 or model_max_length=None in model's config.json). To allow overriding this "
         "maximum, set the env var VLLM_ALLOW_LONG_MAX_MODEL_LEN=1.",
+        near="WARNING 11-23 20:31:07 [model.py:2551] User-specified max_model_len (99999) is greater than the derived "
+        "max_model_len (max_position_embeddings=2048.0 or model_max_length=None in model's config.json). "
+        "VLLM_ALLOW_LONG_MAX_MODEL_LEN must be used with extreme caution.",
     ),
     Signature(
         id="batch_smaller_than_request",
@@ -213,6 +231,8 @@ SIGNATURES = (
         sources=("config/scheduler.py:320",),
         sample="  Value error, max_num_batched_tokens (64) must be greater than or equal to max_num_seqs (128). "
         "[type=value_error, input_value=ArgsKwargs((), {'max_num...}), input_type=ArgsKwargs]",
+        near="WARNING 11-23 20:31:07 [scheduler.py:290] max_num_batched_tokens (8192) exceeds max_num_seqs * "
+        "max_model_len (4096). This may lead to unexpected behavior.",
     ),
     Signature(
         id="host_out_of_memory",
@@ -236,6 +256,7 @@ SIGNATURES = (
         sources=("systemd.service(5), Result=oom-kill",),
         sample="vllm@chat.service: A process of this unit has been killed by the OOM killer.\n"
         "vllm@chat.service: Failed with result 'oom-kill'.",
+        near="vllm@chat.service: Failed with result 'signal'.",
     ),
     Signature(
         id="preempted",
@@ -253,5 +274,8 @@ SIGNATURES = (
         sample="WARNING 05-09 00:49:33 scheduler.py:1057] Sequence group 0 is preempted by PreemptionMode.RECOMPUTE "
         "mode "
         "because there is not enough KV cache space.",
+        near="INFO 05-09 00:49:33 metrics.py:345] Avg prompt throughput: 0.0 tokens/s, Avg generation throughput: 27.3"
+        " tokens/s, Running: 1 reqs, Swapped: 0 reqs, Pending: 0 reqs, GPU KV cache usage: 97.2%, CPU KV cache "
+        "usage: 0.0%.",
     ),
 )

@@ -24,6 +24,7 @@ SIGNATURES = (
         sample="huggingface_hub.errors.HfHubHTTPError: 403 Forbidden: Please enable access to public gated "
         "repositories in "
         "your fine-grained token settings to view this repository.",
+        near="huggingface_hub.errors.HfHubHTTPError: 403 Forbidden: None.",
         explains=("gated_model", "hub_refuses"),
     ),
     Signature(
@@ -52,6 +53,7 @@ SIGNATURES = (
         "Access to model meta-llama/Llama-3.1-8B-Instruct is restricted. You must have access to it and be "
         "authenticated "
         "to access it. Please log in.",
+        near="huggingface_hub.errors.HfHubHTTPError: 404 Client Error. (Request ID: Root=1-66e0f1a2)",
         explains=("model_not_found", "hub_refuses", "model_files_missing"),
     ),
     Signature(
@@ -72,6 +74,7 @@ SIGNATURES = (
         ),
         sources=("huggingface_hub/errors.py",),
         sample="huggingface_hub.errors.RepositoryNotFoundError: 404 Client Error. (Request ID: Root=1-66e0f1a2)",
+        near='(APIServer pid=801) INFO:     127.0.0.1:45678 - "GET /v1/model HTTP/1.1" 404 Not Found',
         explains=("model_files_missing",),
     ),
     Signature(
@@ -100,6 +103,8 @@ SIGNATURES = (
         "the "
         "specified revision on the local disk and outgoing traffic has been disabled. To enable repo look-ups and "
         "downloads online, pass 'local_files_only=False' as input.",
+        near="Warning: You are sending unauthenticated requests to the HF Hub. Please set a HF_TOKEN to enable higher "
+        "rate limits and faster downloads.",
         explains=("model_files_missing", "dns_failed"),
     ),
     Signature(
@@ -116,6 +121,7 @@ SIGNATURES = (
         sources=("httpx, ConnectError",),
         explains=("dns_failed",),
         sample="httpx2.ConnectError: [Errno -2] Name or service not known",
+        near="httpx.ConnectError: All connection attempts failed",
     ),
     Signature(
         id="hub_refuses",
@@ -127,6 +133,8 @@ SIGNATURES = (
         remedies=("Set vllm_hf_token, which raises the limit.", "Wait, and run deploy.yml again."),
         sources=("huggingface.co/docs/hub/rate-limits",),
         sample="requests.exceptions.HTTPError: 429 Client Error: Too Many Requests for url: "
+        "https://huggingface.co/api/models/Qwen/Qwen3-32B/tree/main",
+        near="huggingface_hub.errors.HfHubHTTPError: 503 Server Error: Service Temporarily Unavailable for url: "
         "https://huggingface.co/api/models/Qwen/Qwen3-32B/tree/main",
     ),
     Signature(
@@ -174,6 +182,7 @@ SIGNATURES = (
         sample="  Value error, Model architectures ['FooForCausalLM'] are not supported for now. Supported "
         "architectures: "
         "dict_keys(['AfmoeForCausalLM', 'ApertusForCausalLM'])",
+        near="(APIServer pid=801) INFO 11-23 20:31:07 [model.py:547] Resolved architecture: LlamaForCausalLM",
     ),
     Signature(
         id="quantization_named_wrong",
@@ -192,6 +201,8 @@ SIGNATURES = (
         sample="  Value error, Quantization method specified in the model config (gptq) does not match the "
         "quantization "
         "method specified in the `quantization` argument (awq).",
+        near="INFO 09-24 15:46:11 gptq_marlin.py:108] The model is convertible to gptq_marlin during runtime. Using "
+        "gptq_marlin kernel.",
     ),
     Signature(
         id="weights_damaged",
@@ -216,6 +227,7 @@ SIGNATURES = (
         sample="(Worker pid=815) ERROR 11-23 20:31:07 [multiproc_executor.py:871] safetensors_rust.SafetensorError: "
         "Error "
         "while deserializing header: incomplete metadata, file not fully covered",
+        near="Loading safetensors checkpoint shards: 100% Completed | 4/4 [00:02<00:00,  1.61it/s]",
     ),
     Signature(
         id="model_files_missing",
@@ -244,6 +256,7 @@ SIGNATURES = (
         "(Worker pid=815) ERROR 11-23 20:31:07 [multiproc_executor.py:871] RuntimeError: Cannot find any model weights "
         "with "
         "`/srv/models/llama`",
+        near="FileNotFoundError: [Errno 2] No such file or directory: 'ninja'",
     ),
     Signature(
         id="tokenizer_missing",
@@ -266,6 +279,8 @@ SIGNATURES = (
         sample="ValueError: Couldn't instantiate the backend tokenizer from one of:\n"
         "OSError: Can't load tokenizer for '/srv/models/llama'. If you were trying to load it from "
         "'https://huggingface.co/models', make sure you don't have a local directory with the same name.",
+        near="WARNING 11-23 20:31:07 [tokenizer.py:251] Using a slow tokenizer. This might cause a significant "
+        "slowdown. Consider using a fast tokenizer instead.",
     ),
     Signature(
         id="no_chat_template",
@@ -287,5 +302,7 @@ SIGNATURES = (
         sample="ValueError: As of transformers v4.44, default chat template is no longer allowed, so you must provide "
         "a chat "
         "template if the tokenizer does not define one.",
+        near="(APIServer pid=801) INFO 11-23 20:31:07 [chat_utils.py:546] Detected the chat template content format to"
+        " be 'string'. You can set `--chat-template-content-format` to override this.",
     ),
 )

@@ -17,6 +17,15 @@ from tests.unit.samples import CHECKOUT, shared_json
 GIVEN = {"instance", "unit", "port", "host", "path", "meaning", "action"}
 
 
+# What stands before the words of many lines.
+STAMPS = {"info", "warning", "error", "pid", "apiserver", "enginecore", "worker", "kernel", "nov", "gpu"}
+
+
+def words(text: str) -> set[str]:
+    """The words of a line that tell something."""
+    return {word.lower() for word in re.findall(r"[A-Za-z]{3,}", text)} - STAMPS
+
+
 @pytest.mark.parametrize("one", TABLE, ids=lambda one: one.id)
 class TestSignature:
     def test_its_sample_is_told_apart(self, one: signature.Signature) -> None:
@@ -26,6 +35,13 @@ class TestSignature:
     def test_every_line_of_its_sample_tells_something(self, one: signature.Signature) -> None:
         assert signature.found(one, one.sample.splitlines())
         assert not any(line.startswith(" ") and not line.strip() for line in one.sample.splitlines())
+
+    def test_its_near_miss_is_like_it_and_something_else(self, one: signature.Signature) -> None:
+        assert one.near
+        for line in one.near.splitlines():
+            assert not signature.matches([one], [line], one.where), line
+        like = words(one.near) & words(f"{one.sample} {' '.join(one.patterns)}")
+        assert like, "no word of the near miss is one of the fault: it tests nothing"
 
     def test_it_is_complete(self, one: signature.Signature) -> None:
         assert one.severity in signature.SEVERITIES
