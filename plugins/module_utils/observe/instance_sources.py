@@ -18,7 +18,8 @@ UNITS = "units.txt"
 CLOCK = "timedatectl.txt"
 # What is read from files and asked of servers: one JSON object, see instances.describe().
 INSTANCES = "instances.json"
-JOURNAL = re.compile(r"^journal-(.+)\.txt$")
+# The name is a part of a file's name, also where a stranger answers it
+JOURNAL = re.compile(r"journal-([A-Za-z0-9][A-Za-z0-9._-]{0,62})\.txt")
 # Per instance; a start with its traceback takes about 300.
 JOURNAL_LINES = 3000
 KERNEL_LINES = 2000

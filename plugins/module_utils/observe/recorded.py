@@ -26,9 +26,11 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.sources impo
 # How each tool ended, by name: status, returncode, seconds, error. Folders made by hand have no such file.
 INDEX = "record.json"
 FILE_LIMIT_BYTES = 64 * 1024 * 1024
+RECORDING_LIMIT_BYTES = 4 * FILE_LIMIT_BYTES
+RECORDING_LIMIT_FILES = 500
 _OF_INSTANCES = frozenset((*instance_sources.commands(()), instance_sources.UNITS, instance_sources.INSTANCES))
 _WANTED = frozenset((*COMMANDS, *RECORDED_ONLY, HOST, *_OF_INSTANCES))
-_AMD_NAME = re.compile(r"^(?:amd|rocm)-smi-[\w.-]+\.(?:json|txt)$")
+_AMD_NAME = re.compile(r"(?:amd|rocm)-smi-[\w.-]{1,100}\.(?:json|txt)", re.ASCII)
 _UUID = re.compile(r"\b(GPU|MIG)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.IGNORECASE)
 _SECRETS = (
     # nvidia-smi -q -x
@@ -87,6 +89,11 @@ def checked(files: Any) -> dict[str, str]:
             )
         if not isinstance(text, str) or len(text) > FILE_LIMIT_BYTES:
             raise InputError(f"The host's answer for {name} is no text of at most 64 MiB. Nothing was written.")
+    if len(files) > RECORDING_LIMIT_FILES or sum(map(len, files.values())) > RECORDING_LIMIT_BYTES:
+        raise InputError(
+            f"The host's answer has {len(files)} files; a recording has {RECORDING_LIMIT_FILES} at most, of 256 MiB "
+            "together. Nothing was written."
+        )
     return dict(files)
 
 

@@ -49,7 +49,7 @@ def build(outputs: sources.Outputs, source: str) -> dict[str, Any]:
     described = _described(_text(outputs, instance_sources.INSTANCES))
     units = parse_show(_text(outputs, instance_sources.UNITS))
     told: Mapping[str, Any] = described["instances"]
-    journals = {match[1]: name for name in outputs if (match := instance_sources.JOURNAL.match(name))}
+    journals = {match[1]: name for name in outputs if (match := instance_sources.JOURNAL.fullmatch(name))}
     names = sorted({*told, *journals})
     own = frozenset(pid for one in told.values() for pid in one.get("pids") or ())
     kernel = _text(outputs, instance_sources.KERNEL).strip() or _text(outputs, instance_sources.KERNEL_RING)
