@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_traits
 KNOWN_BY_SIZE = 0.01
 # What vLLM can load, best first; the first kind that is there is the one that it reads.
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
+# Levels of a configuration at most; real ones have fewer than 10.
+DEEPEST = 50
+SURROGATE = re.compile(r"[\ud800-\udfff]")
 # Names of small files beside config.json that are read too.
 FILES = (*model_quantization.FILES, *model_runner.FILES)
 
@@ -80,7 +84,7 @@ def _numbers(text: TextConfig) -> dict[str, Any]:
         "head_dim": _latent(text) if mla else text.head_dim,
         "head_dim_v": text.alias("v_head_dim") or text.head_dim,
         "architectures": text.architectures,
-        "model_type": text.root.get("model_type"),
+        "model_type": text.root_type or None,
         "mla": mla,
         "default_max_model_len": text.default_length(),
         "rope_scaling": text.rope_scaling,
@@ -162,11 +166,32 @@ def parse_config(text: str, place: str) -> Mapping[str, Any]:
     """Read the text of a config.json; ``place`` names the file in the sentence of the :class:`InputError`."""
     try:
         config = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{place} is not JSON ({error}); fetch the model again.") from error
     if not isinstance(config, Mapping):
         raise InputError(f"{place} holds no JSON object; fetch the model again.")
+    odd = _odd(config)
+    if odd:
+        raise InputError(f"{place} holds {odd}; fetch the model again.")
     return config
+
+
+def _odd(config: Any) -> str | None:
+    """What a configuration holds that no model has, and that ends what reads or writes it later; None if nothing."""
+    level = [config]
+    for _ in range(DEEPEST):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += [*value, *value.values()]
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, str) and SURROGATE.search(value):
+                return "a character that is none (U+D800 to U+DFFF)"
+        if not inner:
+            return None
+        level = inner
+    return f"more than {DEEPEST} levels"
 
 
 # Other JSON files of a model, and what to name in their place.
@@ -281,7 +306,7 @@ def small_file(name: str, text: str, place: str) -> dict[str, Any]:
     """Read the text of one of ``FILES``, as {name: content}; ``place`` names it in the sentence of an InputError."""
     if name in model_quantization.FILES:
         return {name: parse_config(text, place)}
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         return {name: json.loads(text)}
     return {}
 

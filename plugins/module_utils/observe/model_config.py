@@ -69,6 +69,8 @@ MLA_TYPES = frozenset(
 )  # fmt: skip
 # No model has more layers; a larger number is a slip of the pen.
 MOST_LAYERS = 10_000
+# Products of a few numbers below it can still be computed with as floats.
+TOO_LARGE = 2**63
 # Numbers that configurations of these families nest one level deeper.
 INNER = ("attn_config", "ffn_config")
 
@@ -83,10 +85,10 @@ def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def whole(value: Any) -> int | None:
-    """Return a number as a positive int, or None."""
+    """Return a number as a positive int, or None, also for one that no tensor has."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < TOO_LARGE else None
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

@@ -53,7 +53,7 @@ def read_saved(path: str) -> dict[str, Any]:
     """Return facts that were saved at ``path``; raises :class:`InputError` when the file holds none."""
     try:
         found = json.loads(_text(path, "saved"))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or not all(key in found for key in SAVED_KEYS):
         raise InputError(

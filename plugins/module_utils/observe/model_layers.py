@@ -110,7 +110,7 @@ def _kinds(text: TextConfig, index: int) -> tuple[str | None, str | None]:
     if isinstance(pattern, str):
         return NEMOTRON_PATTERN.get(pattern[index] if index < len(pattern) else "", ("other", "dense"))
     if text.model_type == "nemotron_h":
-        return NEMOTRON_BLOCKS.get(_entry(text, "layers_block_type", index), ("other", "dense"))
+        return NEMOTRON_BLOCKS.get(str(_entry(text, "layers_block_type", index)), ("other", "dense"))
     block = mapping(_entry(text, "block_configs", index))
     if block:
         return _nas_kinds(block)

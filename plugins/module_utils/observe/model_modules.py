@@ -6,9 +6,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import TextConfig, listing, mapping
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_config import (
+    TOO_LARGE,
+    TextConfig,
+    listing,
+    mapping,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_parts import Part, Parts
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.model_traits import setting, traits
+
+# A feed-forward part is at most some times as wide as the hidden state.
+MOST_TIMES_WIDER = 1000
 
 
 def _size(described: Mapping[str, Any], *names: str) -> int:
@@ -190,12 +198,12 @@ def dense_size(text: TextConfig, index: int) -> int:
     if index < len(blocks):
         block = mapping(mapping(blocks[index]).get("ffn"))
         multiplier = block.get("ffn_mult")
-        if isinstance(multiplier, (int, float)):
+        if isinstance(multiplier, (int, float)) and 0 <= multiplier < MOST_TIMES_WIDER:
             # models/nemotron_nas.py:_ffn_mult_to_intermediate_size: a multiple of 256
             size = int(2 * multiplier * text.hidden_size / 3)
             return -(-size // 256) * 256
     sizes = listing(text.own.get("intermediate_size"))
-    if index < len(sizes) and isinstance(sizes[index], int):
+    if index < len(sizes) and isinstance(sizes[index], int) and 0 <= sizes[index] < TOO_LARGE:
         return int(sizes[index])
     written = text.number("dense_intermediate_size", "intermediate_size_mlp") or text.alias("intermediate_size")
     if written is None and text.model_type in ("falcon", "gpt2", "bloom"):

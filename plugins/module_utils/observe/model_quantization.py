@@ -221,12 +221,13 @@ def _weights_scheme(group: Mapping[str, Any], written: str) -> Scheme:
     if bits == 8 and (floating or activation == 8):
         block = listing(weights.get("block_structure"))
         if weights.get("strategy") == "block":
-            sides = (int(block[0]), int(block[1])) if len(block) == 2 else FP8_BLOCK
+            given = len(block) == 2 and all(whole(side) for side in block)
+            sides = (int(block[0]), int(block[1])) if given else FP8_BLOCK
             return Scheme("fp8_block", 8, block=sides, scale="bf16", **common)
         if weights.get("strategy") == "tensor":
             return Scheme("fp8_tensor", 8, **common)
         return Scheme("fp8_channel" if floating else "int8_channel", 8, **common)
-    group_size = int(size) if isinstance(size, int) and size > 0 else (-1 if weights.get("strategy") else 128)
+    group_size = whole(size) or (-1 if weights.get("strategy") else 128)
     return Scheme(
         "packed", bits, group=group_size, zero_point=weights.get("symmetric") is False,
         desc_act=weights.get("actorder") in ("group", True), activation_bits=activation,

@@ -47,7 +47,7 @@ def read_header(file: Path) -> dict[str, dict[str, Any]]:
         text = stream.read(length) if 2 <= length <= LONGEST_HEADER else b""
     try:
         header = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise InputError(f"{file} does not begin with a safetensors header; fetch the model again.")

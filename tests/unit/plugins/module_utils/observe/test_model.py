@@ -181,6 +181,51 @@ def test_any_json_is_read_or_refused_with_a_sentence(config: Any) -> None:
     json.dumps(facts)
 
 
+DEEP = 100_000 * '{"text_config":' + "1" + 100_000 * "}"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (100_000 * "[", "config.json is not JSON ("),
+        (DEEP, "config.json is not JSON ("),
+        (60 * '{"a":' + "1" + 60 * "}", "config.json holds more than 50 levels;"),
+        ('{"dtype": "\\ud800"}', "config.json holds a character that is none"),
+        ('{"a": [{"\\udfff": 1}]}', "config.json holds a character that is none"),
+    ],
+)
+def test_what_nothing_later_could_take_is_refused_at_once(text: str, said: str) -> None:
+    with pytest.raises(InputError) as raised:
+        model.parse_config(text, "config.json")
+    assert str(raised.value).startswith(said)
+    assert str(raised.value).endswith("; fetch the model again.")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"hidden_size": 10**200},
+        {"num_experts": 1e308, "moe_intermediate_size": 10**100},
+        {"model_type": "nemotron_h", "layers_block_type": [["mamba"], {"a": 1}]},
+        {"model_type": float("inf")},
+        {"model_type": ["llama"]},
+        {"block_configs": [{"ffn": {"ffn_mult": float("inf")}}]},
+        {"block_configs": [{"ffn": {"ffn_mult": 1e300}}]},
+        {"intermediate_size": [10**200, -1]},
+        {"quantization_config": {
+            "quant_method": "compressed-tensors",
+            "config_groups": {"group_0": {
+                "targets": ["Linear"],
+                "weights": {"num_bits": 8, "type": "float", "strategy": "block", "block_structure": ["a", None]},
+            }},
+        }},
+    ],
+)  # fmt: skip
+def test_odd_numbers_and_kinds_make_no_odd_facts(odd: dict[str, Any]) -> None:
+    facts = model.facts(model.model_config(json.dumps({**LLAMA, **odd}), "config.json"), 10**9)
+    json.dumps(facts, allow_nan=False)
+
+
 @given(st.text())
 def test_any_text_is_read_or_refused_with_a_sentence(text: str) -> None:
     try:
