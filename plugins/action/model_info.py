@@ -43,8 +43,8 @@ class ActionModule(ActionBase):
 
         def ask() -> dict[str, Any]:
             answer: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
-            # how it was called holds the token's place, and is this task's alone
-            return {key: value for key, value in answer.items() if key != "invocation"}
+            # how it was called holds the token's place, and is this task's alone; where it failed is no JSON
+            return {key: value for key, value in answer.items() if key not in ("invocation", "exception")}
 
         def failed(answer: dict[str, Any]) -> bool:
             return bool(answer.get("failed") or (answer.get("model_facts") or {}).get("problem"))

@@ -96,9 +96,14 @@ def write(path: str, content: bytes) -> None:
     folder = Path(path).parent
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, part = tempfile.mkstemp(dir=folder, prefix=".vllm.")
-    with os.fdopen(handle, "wb") as stream:
-        stream.write(content)
-    Path(part).replace(path)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(part).replace(path)
+    except BaseException:
+        # it holds the token
+        Path(part).unlink(missing_ok=True)
+        raise
 
 
 def described(paths: list[str]) -> str:

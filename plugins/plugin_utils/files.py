@@ -33,7 +33,7 @@ def target(path: str | None, variable: str) -> Path | None:
 def differs(path: Path, text: str) -> bool:
     """Whether the file is missing, or holds something else."""
     try:
-        return path.read_bytes() != text.encode()
+        return path.read_bytes() != _encoded(text)
     except OSError:
         return True
 
@@ -47,11 +47,16 @@ def write(path: Path, text: str) -> None:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with open(handle, "wb") as stream:
-                stream.write(text.encode())
+                stream.write(_encoded(text))
             Path(name).chmod(MODE)
             Path(name).replace(path)
-        except OSError:
+        except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise InputError(f"{path} could not be written: {error.strerror}.") from error
+
+
+def _encoded(text: str) -> bytes:
+    # what a host or a model said may hold lone surrogates, which no file takes
+    return text.encode(errors="replace")

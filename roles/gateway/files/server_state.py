@@ -100,9 +100,13 @@ def main() -> None:
     state = running(master)
     text = fitted(state if "# be_id" in state else read(path), read(config))
     handle, part = tempfile.mkstemp(dir=Path(path).parent, prefix=".servers.")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    Path(part).replace(path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
 
 
 if __name__ == "__main__":

@@ -30,12 +30,24 @@ PLAY = """
       loop: [org/good, org/good, org/none]
       register: asked
 
+    - name: Read one that has to be there
+      gpufleet.vllm.model_info:
+        model: org/none
+      delegate_to: localhost
+      environment:
+        HF_ENDPOINT: "{{ endpoint }}"
+      vars:
+        ansible_python_interpreter: "{{ ansible_playbook_python }}"
+      register: refused
+      failed_when: false
+
     - name: Check that all were told the same
       ansible.builtin.assert:
         that:
           - asked.results[0].model_facts == asked.results[1].model_facts
           - asked.results[0].model_facts == hostvars['h0'].asked.results[0].model_facts
           - asked.results[2].model_facts.problem is search('has no model org/none')
+          - refused.msg is search('has no model org/none')
 """
 
 
