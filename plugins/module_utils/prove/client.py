@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# Of one answer; the longest are the metrics and the API's description, about 1 MB each.
+LONGEST_ANSWER_BYTES = 32 * 1024 * 1024
+
 
 class NoAnswer(Exception):
-    """The server could not be reached or broke off; the message says how."""
+    """The server could not be reached, broke off or went on without end; the message says how."""
 
 
 class WrongAnswer(Exception):
@@ -68,7 +72,16 @@ class Server:
             connection.close()
 
     def _connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self.host, self.port, timeout=self.seconds)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=self.seconds)
+        end = time.monotonic() + self.seconds
+
+        def response(sock: Any, *arguments: Any, **named: Any) -> http.client.HTTPResponse:
+            made = http.client.HTTPResponse(sock, *arguments, **named)
+            made.fp = io.BufferedReader(_Bounded(sock, made.fp.detach(), end))
+            return made
+
+        connection.response_class = response  # type: ignore[assignment]
+        return connection
 
     def _sent(
         self, connection: http.client.HTTPConnection, path: str, body: Mapping[str, Any] | None
@@ -81,10 +94,37 @@ class Server:
         return connection.getresponse()
 
 
+class _Bounded(io.RawIOBase):
+    """What a server sends, until a point in time and up to a length; a socket alone has a limit for each byte."""
+
+    def __init__(self, sock: Any, raw: Any, end: float) -> None:
+        super().__init__()
+        self._sock, self._raw, self._end = sock, raw, end
+        self._left = LONGEST_ANSWER_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        seconds = self._end - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(seconds)
+        count = self._raw.readinto(buffer)
+        self._left -= count or 0
+        if self._left < 0:
+            raise OSError(f"the answer is longer than {LONGEST_ANSWER_BYTES // 1024**2} MiB")
+        return int(count or 0)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 def _decoded(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

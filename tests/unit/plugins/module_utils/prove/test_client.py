@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from threading import Event
@@ -51,6 +53,52 @@ def test_a_server_that_never_answers_is_given_up_on() -> None:
         with pytest.raises(client.NoAnswer, match="timed out"):
             impatient.request("/health")
         release.set()
+
+
+@pytest.mark.parametrize("answered", [True, False], ids=["body", "headers"])
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up_on(answered: bool) -> None:
+    release = Event()
+
+    def drip(handler: BaseHTTPRequestHandler) -> None:
+        if answered:
+            handler.send_response(200)
+            handler.end_headers()
+        else:
+            handler.wfile.write(b"HTTP/1.1 200 ")
+        with contextlib.suppress(OSError):
+            while not release.wait(0.05):
+                handler.wfile.write(b"x")
+
+    with answering({"/health": drip}) as (server, _):
+        impatient = client.Server(server.host, server.port, 0.3)
+        for ask in (lambda: impatient.request("/health"), lambda: list(impatient.stream("/health", {}))):
+            begin = time.monotonic()
+            with pytest.raises(client.NoAnswer, match="timed out"):
+                ask()
+            assert time.monotonic() - begin < 3
+        release.set()
+
+
+def test_an_answer_without_end_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "LONGEST_ANSWER_BYTES", 2 * 1024**2)
+
+    def flood(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(10_000):
+                handler.wfile.write(b"x" * 65536)
+
+    with answering({"/metrics": flood, "/v1/models": (200, "x" * 1024**2)}) as (server, _):
+        for ask in (lambda: server.request("/metrics"), lambda: list(server.stream("/metrics", {}))):
+            with pytest.raises(client.NoAnswer, match="longer than 2 MiB"):
+                ask()
+        assert server.request("/v1/models") == (200, "x" * 1024**2)
+
+
+def test_an_answer_of_deep_json_is_text() -> None:
+    with answering({"/v1/models": (200, 100_000 * "[")}) as (server, _):
+        assert server.request("/v1/models") == (200, 100_000 * "[")
 
 
 @pytest.mark.parametrize("length", [None, 2048])
