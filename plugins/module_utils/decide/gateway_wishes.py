@@ -11,7 +11,8 @@ UNIT = "haproxy.service"
 KEY_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 # A digest of a short key can be found by trying.
 KEY_LENGTH = 24
-KEY = re.compile(r"[\x21-\x7e]+")
+# HAProxy's req.hdr ends a value at a comma.
+KEY = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
 ALIAS = re.compile(r"[A-Za-z0-9._:/@-]+")
 ROUTE = re.compile(r"/[A-Za-z0-9._/-]*")
 # Who wrote the configuration that is on the host.
@@ -51,13 +52,15 @@ def _keys(keys: Any, anonymous: bool) -> Iterator[str]:
     if keys and anonymous:
         yield "gateway_anonymous is true and there are gateway_api_keys; write one of them."
     seen: dict[str, str] = {}
-    for name, key in keys.items():
+    for position, (name, key) in enumerate(keys.items(), 1):
+        # neither is shown: they may have been exchanged
+        place = f"gateway_api_keys, entry {position} of {len(keys)}"
         if not KEY_NAME.fullmatch(str(name)):
-            yield f"gateway_api_keys: {name!r} is no name for a key; use letters, digits, '.', '-' and '_'."
+            yield f"{place}: its name is none for a key; use letters, digits, '.', '-' and '_'."
         if not isinstance(key, str) or not KEY.fullmatch(key) or len(key) < KEY_LENGTH:
             yield (
-                f"gateway_api_keys.{name}: write a text of at least {KEY_LENGTH} characters without spaces, such as "
-                "'openssl rand -hex 24' prints."
+                f"{place}: write a name, and then a key of at least {KEY_LENGTH} characters without spaces and commas, "
+                "such as 'openssl rand -hex 24' prints."
             )
         elif key in seen:
             yield f"gateway_api_keys: {seen[key]} and {name} have the same key, so the log could not tell them apart."

@@ -25,10 +25,16 @@ ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|[0-9A-Fa-f:.]{2,45}")
 # systemd ends a line at a carriage return too; a lone surrogate cannot be written to any file
 LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+# The same, with tab and line break, which stand in a quoted value; and what is no character in Unicode
+VALUE = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]*")
+# As git-check-ref-format(1) has it; it becomes an argument and the name of a file in the hub's cache
+REVISION = re.compile(r"(?![-/.])(?!.*(?:\.\.|//|@\{|/$|\.$))[^\s~^:?*\[\\]{1,255}")
+# An option of vllm serve as its configuration file takes it, perhaps with the key of a mapping
+ARGUMENT = re.compile(r"-{0,2}[A-Za-z][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_.+-]+)?")
 # What may be asked of an instance: times and a rate, then the lengths of requests
 TARGETS = ("ttft_p95_ms", "tpot_p95_ms", "requests_per_second", "prompt_tokens", "answer_tokens")
-# net/core/dev.c of Linux, dev_valid_name: 15 characters, none of '/', ':' and spaces
-NETWORK_INTERFACE = re.compile(r"(?!\.{1,2}$)[^/:\s]{1,15}")
+# net/core/dev.c of Linux, dev_valid_name: 15 characters, none of '/', ':' and spaces; here in ASCII
+NETWORK_INTERFACE = re.compile(r"(?!\.{1,2}$)[!-.0-9;-~]{1,15}")
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ FIELDS: Mapping[str, Field] = {
     "state": Field("state"),
     "model": Field("model"),
     "model_source": Field("folder"),
-    "revision": Field("text"),
+    "revision": Field("revision"),
     "gpus": Field("gpus"),
     "objective": Field("objective"),
     "min_concurrency": Field("count"),
@@ -200,6 +206,10 @@ CHECKS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         "the path of a file on the control node, such as {{ inventory_dir }}/models/x/config.json",
     ),
     "text": (_line, "a line of text without control characters"),
+    "revision": (
+        lambda v: _line(v) and bool(REVISION.fullmatch(v)),
+        "a branch, a tag or a commit of the model on the hub, such as main",
+    ),
     "host": (
         lambda v: isinstance(v, str) and bool(HOST.fullmatch(v)),
         "an address such as 0.0.0.0 or ::1, without a zone, or the name of the host",

@@ -11,10 +11,12 @@ from typing import Any
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine_versions
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_arguments import REMOVED
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fields import (
+    ARGUMENT,
     CHECKS,
     FIELDS,
     RESERVED_ARGUMENTS,
     SHORT_ARGUMENTS,
+    VALUE,
     good,
 )
 
@@ -59,7 +61,9 @@ def _field_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
         if key not in FIELDS:
             yield _unknown_field(place, key)
         elif not good(key, value):
-            yield f"{place}: {key} is {value!r}; write {CHECKS[FIELDS[key].check][1]}."
+            # what the two hold may be a secret
+            fault = "cannot be used" if key in ("environment", "extra_args") else f"is {value!r}"
+            yield f"{place}: {key} {fault}; write {CHECKS[FIELDS[key].check][1]}."
     if "name" not in entry:
         yield f"{place} has no 'name'; write {CHECKS['name'][1]}."
     if not absent(entry) and not {"model", "model_source", "model_config"} & set(entry):
@@ -119,7 +123,9 @@ def _argument_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
     for key, value in (arguments if isinstance(arguments, Mapping) else {}).items():
         argument = argument_name(str(key))
         field = _reserved(argument)
-        if _is_secret(argument):
+        if not isinstance(key, str) or not ARGUMENT.fullmatch(key):
+            yield f"{place}: extra_args.{key!r} is no option of vllm serve; write letters, digits, '-' and '_'."
+        elif _is_secret(argument):
             yield (
                 f"{place}: extra_args.{key} would put a secret into a file that every user of the host can read; "
                 "take it out."
@@ -134,10 +140,12 @@ def _argument_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
     for key in ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"):
         if isinstance(environment, Mapping) and key in environment:
             yield f"{place}: environment.{key} has a place of its own; write 'gpus', which GPUs the instance gets."
-    for key in environment if isinstance(environment, Mapping) else {}:
+    for key, value in environment.items() if isinstance(environment, Mapping) else ():
         if str(key).startswith("GPUFLEET_"):
             yield f"{place}: environment.{key} is a name that this collection writes itself; leave it out."
-        if SECRET_NAME.search(str(key)) and not str(key).endswith("_PATH"):
+        if isinstance(value, str) and not VALUE.fullmatch(value):
+            yield f"{place}: environment.{key} holds a control character, or what is no character; take it out."
+        if SECRET_NAME.search(str(key).upper()) and not str(key).upper().endswith("_PATH"):
             yield (
                 f"{place}: environment.{key} looks like a secret; an environment can be read from outside the process, "
                 "so it is not accepted."

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Union
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub_files, model, model_mistral
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub_files, model, model_mistral, redact
 
 # Seconds to wait for the hub to send the header of one file.
 HEADER_TIMEOUT = 20
@@ -235,5 +235,6 @@ def _status(error: BaseException) -> int | None:
 
 def _first_line(error: BaseException) -> str:
     # What huggingface_hub raises in the end is often only that its cache does not have the file either.
-    text = str(error).strip()
+    # The address of a mirror or a proxy may hold a password.
+    text = redact.redacted(str(error)).strip()
     return text.splitlines()[0] if text else type(error).__name__

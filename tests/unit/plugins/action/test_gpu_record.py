@@ -48,7 +48,7 @@ def test_too_much_is_refused(monkeypatch: pytest.MonkeyPatch, limit: str, most: 
     files = {f"journal-m{number}.txt": "xx" for number in range(3)}
     assert recorded.checked(files) == files
     monkeypatch.setattr(recorded, limit, most)
-    with pytest.raises(InputError, match="a recording has .* at most"):
+    with pytest.raises(InputError, match=r"a recording has .* at most"):
         recorded.checked(files)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -27,7 +28,13 @@ GOOD: dict[str, list[Any]] = {
     "name": ["chat", "0", "llama-3.1_70b", "a" * 63],
     "model": ["/srv/m", "/", "Qwen/Qwen3-8B", "meta-llama/Llama-3.1-70B-Instruct"],
     "model_source": ["/models/chat", "/home/me/chat"],
-    "revision": ["main", "refs/pr/1", "9213176726f574b556790deb65791e0c5aa438b6"],
+    "revision": [
+        "main",
+        "refs/pr/1",
+        "v1.0+fp8",
+        "gptq-4bit-32g-actorder_True",
+        "9213176726f574b556790deb65791e0c5aa438b6",
+    ],
     "gpus": ["auto", 1, 8, [0], [3, 1]],
     "host": ["127.0.0.1", "::", "0.0.0.0"],
     "port": [1, 8000, 65535],
@@ -113,7 +120,7 @@ BAD: dict[str, tuple[list[Any], str]] = {
         "write a list of two or more different inventory names, the one that answers requests first.",
     ),
     "network_interface": (
-        ["", "eth 0", "a/b", "eth0:1", "..", "a" * 16, 7, None],
+        ["", "eth 0", "a/b", "eth\x07", "\ud800", "eth0:1", "..", "a" * 16, 7, None],
         "write the name of a network interface that the nodes share, such as eth1.",
     ),
     "master_port": ([0, 65536, "29501", True, None], "write a port from 1 to 65535."),
@@ -159,7 +166,10 @@ BAD: dict[str, tuple[list[Any], str]] = {
         "write an absolute path on the host, or a hub id such as Qwen/Qwen3-8B.",
     ),
     "model_source": (["", "models/chat", 7, None], "write the absolute path of a folder on the control node, such as"),
-    "revision": (["", "a\nb", 7, None], LINE),
+    "revision": (
+        ["", "a\nb", "a b", "--help", "../x", "a/../b", "a//b", "a/", "/a", "a^", "a@{1}", "a" * 256, 7, None],
+        "write a branch, a tag or a commit of the model on the hub, such as main.",
+    ),
     "gpus": (
         [0, -1, True, 1.0, "all", "0,1", [], [0, 0], [-1], [True], ["0"], [[0]], {}, None],
         "write auto, a count of GPUs, or a list of different GPU indexes such as [0, 1].",
@@ -186,7 +196,19 @@ BAD: dict[str, tuple[list[Any], str]] = {
         "write a mapping of vllm serve options, without the leading dashes.",
     ),
     "environment": (
-        [[], "A=1", 1, None, {"1A": "x"}, {"A-B": "x"}, {"A B": "x"}, {"A": None}, {"A": []}, {"A": {}}],
+        [
+            [],
+            "A=s3cret",
+            1,
+            None,
+            {"1A": "x"},
+            {"A-B": "x"},
+            {"A B": "x"},
+            {"A": None},
+            {"A": []},
+            {"A": {}},
+            {"1": "s3cret"},
+        ],
         "write a mapping of environment variable names to text or numbers.",
     ),
 }
@@ -216,7 +238,8 @@ def test_good_values(field: str, value: Any) -> None:
 def test_bad_values_are_named_with_what_to_write(field: str, value: Any, remedy: str) -> None:
     found = problems_of(**{field: value})
     place = "vllm_models[0] (chat)" if field != "name" else "vllm_models[0]"
-    assert any(line.startswith(place) and f": {field} is {value!r}; {remedy}" in line for line in found), found
+    fault = "cannot be used" if field in ("environment", "extra_args") else f"is {value!r}"
+    assert any(line.startswith(place) and f": {field} {fault}; {remedy}" in line for line in found), found
 
 
 @pytest.mark.parametrize(
@@ -286,7 +309,16 @@ def test_secrets_in_extra_args(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "VLLM_API_KEY", "DB_PASSWORD", "AWS_SECRET_ACCESS_KEY", "MY_TOKENS"]
+    "name",
+    [
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+        "VLLM_API_KEY",
+        "DB_PASSWORD",
+        "AWS_SECRET_ACCESS_KEY",
+        "hf_token",
+        "My_Tokens",
+    ],
 )
 def test_secrets_in_the_environment(name: str) -> None:
     (found,) = problems_of(environment={name: "s3cret"})
@@ -295,7 +327,8 @@ def test_secrets_in_the_environment(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["TOKENIZERS_PARALLELISM", "VLLM_MAX_TOKENS_PER_EXPERT", "HF_TOKEN_PATH", "VLLM_LOGGING_LEVEL"]
+    "name",
+    ["TOKENIZERS_PARALLELISM", "VLLM_MAX_TOKENS_PER_EXPERT", "HF_TOKEN_PATH", "hf_token_path", "VLLM_LOGGING_LEVEL"],
 )
 def test_what_only_sounds_like_a_secret(name: str) -> None:
     assert problems_of(environment={name: "x"}) == []
@@ -529,6 +562,39 @@ def test_of_an_instance_that_is_to_go_the_name_alone_counts() -> None:
 def test_faults_of_an_instance_that_is_to_go(entry: dict[str, Any], told: str) -> None:
     (found,) = instances.problems([ENTRY, entry])
     assert found.startswith(told)
+
+
+@pytest.mark.parametrize("key", ["", "--", "a\nb", "a b", "1", 1, "seed=3", "a.b.c\x00", "é", "\ud800"])
+def test_what_is_no_option(key: Any) -> None:
+    (found,) = problems_of(extra_args={key: 1})
+    assert (
+        found
+        == f"vllm_models[0] (chat): extra_args.{key!r} is no option of vllm serve; write letters, digits, '-' and '_'."
+    )
+    found.encode()
+
+
+@pytest.mark.parametrize("key", ["O", "--seed", "compilation_config.pass_config.fuse_norm_quant", "hf-overrides.a+"])
+def test_what_is_an_option(key: str) -> None:
+    assert problems_of(extra_args={key: 1}) == []
+
+
+@pytest.mark.parametrize("value", ["x\x07", "a\rb", "\x00", "\x7f", "\ud800", "\ufffe"])
+def test_values_of_the_environment_hold_no_control_characters(value: str) -> None:
+    (found,) = problems_of(environment={"A": value})
+    assert found.startswith("vllm_models[0] (chat): environment.A holds a control character")
+
+
+@pytest.mark.parametrize("value", ["", "a b", "two\nlines\tand a tab", "é🙂", "$HOME `x` \\"])
+def test_other_values_of_the_environment(value: str) -> None:
+    assert problems_of(environment={"A": value}) == []
+    systemd.quote_environment(value)
+
+
+def test_what_a_mapping_holds_is_not_shown() -> None:
+    for field in ("environment", "extra_args"):
+        assert "s3cret" not in "".join(problems_of(**{field: ["HF_TOKEN=s3cret"]}))
+        assert "s3cret" not in "".join(problems_of(**{field: {"1": "s3cret"}}))
 
 
 def test_names_of_this_collection_are_its_own() -> None:

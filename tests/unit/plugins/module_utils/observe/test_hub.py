@@ -273,3 +273,11 @@ def test_what_no_header_can_hold_is_refused_and_not_shown(hub: Hub, token: str) 
         hub_reader.read("org/good", "main", token)
     assert "hf_can" not in str(raised.value)
     assert "cannot be a token of the hub" in str(raised.value)
+
+
+def test_the_password_of_a_mirror_is_not_shown() -> None:
+    fault = OSError("Client error '404' for url 'http://user:s3cret@mirror/api/models/org/good'")
+    with pytest.raises(InputError, match="could not be asked") as raised, hub_reader._sentences("org/good", "main", ""):
+        raise fault
+    assert "s3cret" not in str(raised.value)
+    assert "mirror/api" in str(raised.value)
