@@ -102,15 +102,19 @@ class ActionModule(ActionBase):
                 raise
             done.update(changed=False, warnings=[str(error)], ansible_facts={UNWRITTEN: events})
         if name == "failed":
-            done["way"] = self._way()
+            done.update(self._way())
         return done
 
-    def _way(self) -> str:
+    def _way(self) -> dict[str, Any]:
         """Say what to do after a failure. Where no record is left to tell how far it came, the host is put back."""
         try:
-            return rollout_record.way(self._read(), self.host)
+            record = self._read()
         except InputError:
-            return rollout_record.PUT_BACK
+            return {"way": rollout_record.PUT_BACK, "told": True}
+        return {
+            "way": rollout_record.way(record, self.host),
+            "told": rollout_record.gateways_told(record, self.host),
+        }
 
     def _together(self) -> dict[str, Any]:
         """Fail where another host of an engine did not come as far: each step is made on all of them, or on none."""

@@ -130,4 +130,8 @@ way:
     V(put_back) otherwise.
   returned: when O(step=failed)
   type: str
+told:
+  description: Whether the gateways were told anything of its engine since it was begun with.
+  returned: when O(step=failed)
+  type: bool
 """

@@ -149,8 +149,8 @@ def step(
         entry["reason"] = known if known and known.endswith(reason) else f"{known} Then: {reason}" if known else reason
     for instance, learnt in (instances or {}).items():
         entry["instances"].setdefault(instance, {}).update(learnt)
-    if name == "failed":
-        entry["state"] = {FINISH: DONE, STAY: WAITING}.get(way(found, host), FAILED)
+    if name == "failed" and way(found, host) in (FINISH, STAY):
+        entry["state"] = DONE if _has(entry, ("switching",)) else WAITING
     if name in SETTLING:
         entry["state"] = outcome(found, host)
         # What another host of the engine settled before may be known better now.
@@ -260,6 +260,12 @@ def way(record: Mapping[str, Any], host: str) -> str:
         return LEAVE
     # Begun with by an earlier run, which may have left it anywhere.
     return PUT_BACK if all(reached) else STAY
+
+
+def gateways_told(record: Mapping[str, Any], host: str) -> bool:
+    """Tell whether a gateway was told anything of the engine of a host since it was begun with."""
+    attempt = _attempt(record, host)
+    return any("draining" in _reached(record, one, attempt) for one in _group(record, host))
 
 
 def service(record: Mapping[str, Any], host: str) -> str | None:

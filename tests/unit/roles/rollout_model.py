@@ -116,6 +116,7 @@ class Fleet:
         self.fault: Callable[[str, str], str | None] = lambda _host, _what: None
         self.record: dict[str, Any] | None = None
         self.disk_full = 0
+        self.removed = False
         self.said: list[str] = []
         self.violations: list[str] = []
         self.claimed: dict[str, Any] | None = None
@@ -442,7 +443,7 @@ class Play:
         if kind == BEFORE:
             fleet.disk_full = fleet.random.choice((1, 3, 50))
         if kind == AFTER:
-            fleet.record = None
+            fleet.record, fleet.removed = None, True
         fleet.said.append(f"{name} record {arguments['step']}" + (f" {kind}" if kind else ""))
         result = act(fleet, name, arguments)
         if facts := result.get("ansible_facts"):
