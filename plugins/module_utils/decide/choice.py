@@ -187,19 +187,20 @@ def _fitted(option: Option, wish: Wish, gpu: Gpu) -> Option:
         if length:
             fit = memory.fit(wish.model, sizes, engine, gpu, length, min_concurrency=wish.min_concurrency)
     option = replace(option, fit=fit)
-    problem = memory.start_problem(wish.model, sizes, engine, gpu, fit.account)
-    if problem:
-        return replace(option, refusal=problem.reason, rule=problem.rule, remedies=problem.remedies)
     account = fit.account
     if account.kv_cache_gib <= 0:
+        room = account.budget_gib if engine.kv_cache_memory_bytes is None else memory.room_gib(sizes, engine, gpu)
         return replace(
             option,
             rule="out_of_memory",
             refusal=(
                 f"{account.weights_gib:.1f} GiB of weights and {memory.rest_gib(engine, account):.1f} GiB for the rest "
-                f"do not fit the {account.budget_gib:.1f} GiB that vLLM may use of each GPU"
+                f"do not fit the {room:.1f} GiB that vLLM may use of each GPU"
             ),
         )
+    problem = memory.start_problem(wish.model, sizes, engine, gpu, account)
+    if problem:
+        return replace(option, refusal=problem.reason, rule=problem.rule, remedies=problem.remedies)
     if wish.length and (fit.cache.longest < wish.length or fit.cache.concurrency < wish.min_concurrency):
         times = f" {wish.min_concurrency:g} times" if wish.min_concurrency > 1 else ""
         return replace(

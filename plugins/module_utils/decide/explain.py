@@ -47,9 +47,13 @@ def quantized(model: Mapping[str, Any], bits: int) -> dict[str, Any]:
 
 
 def _fit(model: Mapping[str, Any], sizes: Sizes, instance: Instance, engine: Engine, pool: Pool) -> Fit | None:
+    gpu = gpu_of(pool, True)
     try:
-        found = memory.fit(model, sizes, engine, gpu_of(pool, True), instance.max_model_len, instance.min_concurrency)
+        found = memory.fit(model, sizes, engine, gpu, instance.max_model_len, instance.min_concurrency)
     except kv_cache.Unknown:
+        return None
+    # a cache of a written size is there whether it fits the GPU or not
+    if instance.kv_cache_bytes and memory.start_problem(model, sizes, engine, gpu, found.account):
         return None
     least = instance.max_model_len or LEAST_CONTEXT
     return found if found.account.kv_cache_gib > 0 and found.cache.longest >= least else None
@@ -149,7 +153,8 @@ def refusal(
     with_fit = [option for option in options if option.fit]
     if not with_fit:
         widest = options[-1]
-        return Refused(str(widest.refusal), widest.rule or "refused", widest.remedies)
+        faults = tuple(Refused(one.reason, one.rule_id, one.remedies) for one in widest.faults)
+        return Refused(str(widest.refusal), widest.rule or "refused", widest.remedies, faults)
     closest = max(with_fit, key=_closeness)
     if closest.rule in OWN_REMEDIES:
         return Refused(str(closest.refusal), closest.rule, closest.remedies)

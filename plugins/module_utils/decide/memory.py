@@ -282,8 +282,10 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
         outside = engine.number("non_torch", sizes, gpu)
         counted = graphs if engine.subtracts_cuda_graphs else 0.0
         left = budget - weights - activation - counted - outside - engine.reserved_gib
-        if engine.kv_cache_memory_bytes:
-            left = engine.kv_cache_memory_bytes / GIB
+        if engine.kv_cache_memory_bytes is not None:
+            # no budget then: what the GPU has free bounds it, and graphs come on top in every release
+            room = room_gib(sizes, engine, gpu) - weights - activation - graphs - outside
+            left = engine.kv_cache_memory_bytes / GIB if room > 0 else room
         found.append(Account(gpu.memory_gib, budget, weights, activation, graphs, outside, left))
     return found
 
@@ -330,10 +332,15 @@ def fit(
     return Fit(_poorest(ranks, groups, cut), sized, wanted, tuple(ranks), engine.assumed(sizes, gpu))
 
 
+def room_gib(sizes: Sizes, engine: Engine, gpu: Gpu) -> float:
+    """GiB of a GPU that an engine may take where the size of its KV cache is written."""
+    return gpu.free_gib - engine.number("context", sizes, gpu) - engine.reserved_gib
+
+
 def rest_gib(engine: Engine, account: Account) -> float:
     """GiB of the budget that are neither weights nor KV cache."""
-    graphs = account.cuda_graphs_gib if engine.subtracts_cuda_graphs else 0.0
-    return account.activation_gib + account.non_torch_gib + graphs
+    counted = engine.subtracts_cuda_graphs or engine.kv_cache_memory_bytes is not None
+    return account.activation_gib + account.non_torch_gib + (account.cuda_graphs_gib if counted else 0.0)
 
 
 def start_problem(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu, account: Account) -> Refused | None:
@@ -355,12 +362,12 @@ def start_problem(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: G
     states = _state_problem(model, sizes, engine, gpu)
     if states:
         return states
-    held = account.weights_gib + rest_gib(engine, account)
-    if engine.kv_cache_memory_bytes is not None and held + account.kv_cache_gib > gpu.free_gib - context:
-        most = math.floor((gpu.free_gib - context - held) * 10) / 10
+    held, room = account.weights_gib + rest_gib(engine, account), room_gib(sizes, engine, gpu)
+    if engine.kv_cache_memory_bytes is not None and held + account.kv_cache_gib > room:
+        most = math.floor((room - held) * 10) / 10
         return Refused(
             f"{held:.1f} GiB for weights and the rest and {account.kv_cache_gib:.1f} GiB of KV cache, as written, are "
-            f"more than the {gpu.free_gib - context:.1f} GiB of a GPU that are there for them",
+            f"more than the {room:.1f} GiB of a GPU that are there for them",
             "kv_cache_memory_too_large",
             (f"write kv_cache_memory_gib: {most:g} or less",) if most > 0 else ("leave kv_cache_memory_gib out",),
         )

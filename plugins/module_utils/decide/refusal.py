@@ -10,14 +10,15 @@ class Refused(Exception):
     """Something cannot run as asked.
 
     ``reason`` is a clause without a full stop, ``rule`` a short id for programs, ``remedies`` are clauses that
-    say what to write or do instead, best first.
+    say what to write or do instead, best first. Where several things are wrong at once, ``faults`` has each alone.
     """
 
-    def __init__(self, reason: str, rule: str, remedies: Sequence[str] = ()) -> None:
+    def __init__(self, reason: str, rule: str, remedies: Sequence[str] = (), faults: Sequence[Refused] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.rule = rule
         self.remedies = tuple(remedies)
+        self.faults = tuple(faults)
 
     def sentence(self) -> str:
         """The reason and its remedies as sentences in one line."""

@@ -19,6 +19,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal impor
 # How often a refused entry is decided again at most, and how many remedies are combined.
 MOST_TRIES = 12
 MOST_TOGETHER = 3
+NOT_TRIED = "not_tried"
+# Fields that say the same in two units: one of them is written.
+SAME = {"kv_cache_memory_gib": "kv_cache_memory_bytes"}
 WRITE = re.compile(r"write '?(\w+): ([\w.]+(?:(?:, | or )[\d.]+)*)'?(?P<rest>$|[ ,(].*)")
 LEAVE = re.compile(r"(?:leave|take) '?(\w+)'? out\b.*")
 # What `said` writes of several changes
@@ -70,7 +73,7 @@ class _Tries:
         key = repr(sorted(changes.items(), key=lambda one: one[0]))
         if key not in self.known:
             if self.left <= 0:
-                return Refused("it was not tried", "not_tried")
+                return Refused("it was not tried", NOT_TRIED)
             self.left -= 1
             self.known[key] = self.again(dataclasses.replace(self.instance, **changes))
         return self.known[key]
@@ -82,17 +85,66 @@ def checked(instance: Instance, refused: Refused, again: Again) -> Refused:
     helps: list[str] = []
     for text in refused.remedies:
         options = list(changes(instance, text))
-        if not options:
-            helps.append(text)
-            continue
         found = next((one for one in options if tries.refused(one) is None), None)
         if found is not None:
-            helps.append(text if len(options) == 1 else said(found))
-    if not any(next(changes(instance, text), None) for text in helps):
+            helps.append(text if len(options) == 1 and len(found) == 1 else said(found))
+        elif not options and len(refused.faults) < 2:
+            helps.append(text)
+    if not applicable(helps, instance):
         together = _together(tries, refused) or _given_up(tries)
         if together:
             helps.insert(0, said(together))
+    if not helps:
+        return _what_is_left(tries, refused)
     return Refused(refused.reason, refused.rule, tuple(dict.fromkeys(helps)))
+
+
+def _what_is_left(tries: _Tries, refused: Refused) -> Refused:
+    """Say what is left to people after the remedies that a program can apply, where these are not enough."""
+    done: Changes = {}
+    left = refused
+    for _ in range(MOST_TOGETHER):
+        following = next(_steps(tries, done, left), None)
+        if following is None:
+            break
+        done, left = following
+    # who looks for another host or another model does better without a size that was meant for these GPUs
+    opened = {**done, **{name: DEFAULTS[name] for name in done if name in SIZES}}
+    alike = tries.refused(opened) if opened != done else None
+    if alike and _rules(alike) == _rules(left):
+        done, left = opened, alike
+    reason, for_people = refused.reason, _for_people(tries.instance, left)
+    if not _rules(left) & _rules(refused):
+        reason += f"; besides, {left.reason}"
+    first = said(done) if done else ""
+    texts = [" and ".join(filter(None, (first, text))) for text in for_people]
+    return Refused(reason, refused.rule, texts)
+
+
+def _steps(tries: _Tries, done: Changes, why: Refused) -> Iterator[tuple[Changes, Refused]]:
+    """Give the remedies that mend something: fewer faults are left, or others that were not seen for these."""
+    for text in why.remedies:
+        for change in changes(dataclasses.replace(tries.instance, **done), text):
+            left = None if set(change) & set(done) else tries.refused({**done, **change})
+            if left is None or left.rule == NOT_TRIED:
+                continue
+            before, after = _rules(why), _rules(left)
+            if after < before or not after & before:
+                yield {**done, **change}, left
+
+
+def _rules(refused: Refused) -> set[str]:
+    return {one.rule for one in refused.faults} or {refused.rule}
+
+
+def _for_people(instance: Instance, refused: Refused) -> tuple[str, ...]:
+    """What people may do: where several things are wrong, what mends all of them, or one thing for each."""
+    faults = refused.faults or (refused,)
+    each = [[text for text in one.remedies if next(changes(instance, text), None) is None] for one in faults]
+    every = tuple(text for text in each[0] if all(text in others for others in each))
+    if every or not all(each):
+        return every
+    return (" and ".join(dict.fromkeys(texts[0] for texts in each)),)
 
 
 def changes(instance: Instance, text: str) -> Iterator[dict[str, Any]]:
@@ -111,7 +163,9 @@ def changes(instance: Instance, text: str) -> Iterator[dict[str, Any]]:
         for word in re.split(r", | or ", written[2]):
             value = _value(word)
             if good(written[1], value):
-                yield {written[1]: None if value == "auto" and DEFAULTS[written[1]] is None else value}
+                other = SAME.get(written[1])
+                also = {other: None} if other and getattr(instance, other) is not None else {}
+                yield {written[1]: None if value == "auto" and DEFAULTS[written[1]] is None else value, **also}
         return
     left = LEAVE.fullmatch(text)
     if left and left[1] in DEFAULTS and getattr(instance, left[1]) != DEFAULTS[left[1]]:

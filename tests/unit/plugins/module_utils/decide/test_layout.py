@@ -584,3 +584,50 @@ def test_with_open_sizes_the_cache_is_spread_where_nothing_else_holds_the_contex
     found = one(H100_X4, ONE_KV_HEAD, max_model_len=8_000_000)
     assert found["rejected"] is None
     assert found["pipeline_parallel_size"] * found["decode_context_parallel_size"] > 1
+
+
+class TestWhatDoesNotFit:
+    """A refusal names what is too large, and its remedies lead somewhere."""
+
+    @pytest.mark.parametrize(
+        "fields",
+        [{"kv_cache_memory_gib": 40}, {"kv_cache_memory_gib": 0.5}, {"gpu_memory_utilization": 1.0}, {}],
+        ids=["a large cache", "a small cache", "the whole GPU", "nothing written"],
+    )
+    def test_weights_are_named_whatever_else_is_written(self, fields: dict[str, Any]) -> None:
+        refused = one(T4_X4, LLAMA_70B, **fields)["rejected"]
+        assert refused["rule"] == "out_of_memory"
+        assert "32.9 GiB of weights" in refused["reason"]
+        assert refused["remedies"]
+
+    def test_a_written_cache_beside_the_weights(self) -> None:
+        refused = one(T4_X4, QWEN25_7B, kv_cache_memory_gib=40)["rejected"]
+        assert (refused["rule"], refused["remedies"]) == (
+            "kv_cache_memory_too_large",
+            ["write kv_cache_memory_gib: 9.2 or less"],
+        )
+        found = one(T4_X4, QWEN25_7B, kv_cache_memory_gib=9.2)
+        assert found["rejected"] is None
+        parts = ("weights_gib", "activation_gib", "cuda_graphs_gib", "non_torch_gib", "kv_cache_gib")
+        assert sum(found["memory"][part] for part in parts) <= found["memory"]["total_gib"]
+
+    def test_a_cache_in_bytes_is_not_written_twice(self) -> None:
+        refused = one(T4_X4, QWEN25_7B, kv_cache_memory_bytes=40 * GIB)["rejected"]
+        assert refused["remedies"] == ["write kv_cache_memory_gib: 9.2 and leave kv_cache_memory_bytes out"]
+
+    def test_what_is_left_after_what_a_program_can_mend(self) -> None:
+        refused = one(T4_X4, LLAMA_70B, max_num_seqs=1024, max_num_batched_tokens=64)["rejected"]
+        assert refused["rule"] == "batched_tokens_below_seqs"
+        assert "; besides, on 4 x Tesla T4 (tensor_parallel_size 4) 32." in refused["reason"]
+        assert refused["remedies"][0].startswith("write max_num_batched_tokens: 1024 and use a 4-bit")
+
+    def test_a_size_for_these_gpus_is_not_offered_with_others(self) -> None:
+        refused = one(T4_X4, LLAMA_70B, tensor_parallel_size=3)["rejected"]
+        assert refused["rule"] == "heads_not_divisible"
+        assert all(text.startswith("leave tensor_parallel_size out and ") for text in refused["remedies"])
+
+    def test_several_faults_are_mended_together(self) -> None:
+        old = [{**t4(i), "name": "Tesla V100-SXM2-16GB", "compute_capability": "7.0"} for i in range(4)]
+        refused = one(nvidia_host(*old), QWEN25_7B, max_model_len=500_000, engine_version="0.33.0")["rejected"]
+        assert refused["rule"] == "capability_too_low"
+        assert refused["remedies"] == ["write max_model_len: 32768 and use a host with newer GPUs"]

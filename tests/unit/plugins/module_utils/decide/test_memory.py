@@ -140,6 +140,14 @@ def test_a_stated_cache_size_replaces_what_is_left() -> None:
     assert memory.fit(model_files.facts(LLAMA_8B), Sizes(), stated, H100, 8192).account.kv_cache_gib == 2
 
 
+def test_a_stated_cache_size_does_not_make_room_for_weights() -> None:
+    stated, model = replace(engine(), kv_cache_memory_bytes=2 * GIB), model_files.facts(LLAMA_8B)
+    (account,) = memory.accounts(model, Sizes(), stated, Gpu(16.0, 16.0))
+    assert account.kv_cache_gib < 0
+    # graphs come on top where the release takes them off no budget
+    assert memory.rest_gib(stated, account) > account.activation_gib + account.non_torch_gib
+
+
 class TestStart:
     def problem(self, gpu: Gpu = H100, config: dict[str, Any] = LLAMA_8B, **more: Any) -> Any:
         model = model_files.facts(config)
