@@ -356,9 +356,11 @@ def plan(
     """
     comparisons = whole_engines(comparisons)
     together = partners(comparisons)
-    hosts = list(together)
-    # Replicas that are out of service already, or down, come before those that serve.
-    out = {host for host in hosts if any(not _serves(one) for one in comparisons[host] if one["state"] in TOUCHED)}
+    touched = {host: [one for one in comparisons[host] if one["state"] in TOUCHED] for host in together}
+    # Replicas that are down come first, then those that an earlier run began with, which may serve yet.
+    down = {host for host, found in touched.items() if not all(one.get("serves", True) for one in found)}
+    out = {host for host, found in touched.items() if not all(map(_serves, found))}
+    hosts = sorted(together, key=lambda host: not down.intersection(together[host]))
     begun = [host for host in hosts if out.intersection(together[host])]
     groups = batches(hosts, begun, canary, batch, together)
     faults, warnings = replica_problems(groups, comparisons, elsewhere)

@@ -263,9 +263,13 @@ def way(record: Mapping[str, Any], host: str) -> str:
 
 
 def gateways_told(record: Mapping[str, Any], host: str) -> bool:
-    """Tell whether a gateway was told anything of the engine of a host since it was begun with."""
-    attempt = _attempt(record, host)
-    return any("draining" in _reached(record, one, attempt) for one in _group(record, host))
+    """Tell whether a gateway was told anything of the engine of a host since it was done or begun with."""
+    for one in _group(record, host):
+        names = _names_of(record["hosts"][one])
+        since = max((place for place, name in enumerate(names) if name in ("begun", "done")), default=0)
+        if "draining" in names[since:]:
+            return True
+    return False
 
 
 def service(record: Mapping[str, Any], host: str) -> str | None:
