@@ -110,10 +110,11 @@ class ActionModule(ActionBase):
         try:
             record = self._read()
         except InputError:
-            return {"way": rollout_record.PUT_BACK, "told": True}
+            return {"way": rollout_record.PUT_BACK, "told": True, "unkept": True}
         return {
             "way": rollout_record.way(record, self.host),
             "told": rollout_record.gateways_told(record, self.host),
+            "unkept": rollout_record.unkept(record, self.host),
         }
 
     def _together(self) -> dict[str, Any]:

@@ -134,4 +134,8 @@ told:
   description: Whether the gateways were told anything of its engine since it was begun with.
   returned: when O(step=failed)
   type: bool
+unkept:
+  description: Whether the host was changed, and what serves could not be kept as its good state.
+  returned: when O(step=failed)
+  type: bool
 """

@@ -272,6 +272,11 @@ def gateways_told(record: Mapping[str, Any], host: str) -> bool:
     return False
 
 
+def unkept(record: Mapping[str, Any], host: str) -> bool:
+    """Tell whether a host was changed, and what serves could not be kept: its mark then stays for the next run."""
+    return _has(record["hosts"][host], ("switching",)) and not _has(record["hosts"][host], ("done",))
+
+
 def service(record: Mapping[str, Any], host: str) -> str | None:
     """Say whether the engine of a host gets requests, by what the gateways were told last; None where it was nothing.
 
