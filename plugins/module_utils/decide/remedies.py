@@ -116,8 +116,8 @@ def _what_is_left(tries: _Tries, refused: Refused) -> Refused:
     reason, for_people = refused.reason, _for_people(tries.instance, left)
     if not _rules(left) & _rules(refused):
         reason += f"; besides, {left.reason}"
-    first = said(done) if done else ""
-    texts = [" and ".join(filter(None, (first, text))) for text in for_people]
+    # what people do comes first: a program that applied the rest alone would be refused again
+    texts = [", and ".join(filter(None, (text, said(done)))) for text in for_people]
     return Refused(reason, refused.rule, texts)
 
 

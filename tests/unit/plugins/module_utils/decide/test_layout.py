@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints, instances, layout
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints, instances, layout, remedies
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model as model_files
 from hypothesis import given
 from hypothesis import strategies as st
@@ -589,6 +589,11 @@ def test_with_open_sizes_the_cache_is_spread_where_nothing_else_holds_the_contex
 class TestWhatDoesNotFit:
     """A refusal names what is too large, and its remedies lead somewhere."""
 
+    def check_that_no_program_applies(self, texts: list[str]) -> None:
+        (asked,) = instances.instances([{"name": "m0", "model": "/m"}], "/root")
+        assert texts
+        assert remedies.applicable(texts, asked) == []
+
     @pytest.mark.parametrize(
         "fields",
         [{"kv_cache_memory_gib": 40}, {"kv_cache_memory_gib": 0.5}, {"gpu_memory_utilization": 1.0}, {}],
@@ -619,15 +624,18 @@ class TestWhatDoesNotFit:
         refused = one(T4_X4, LLAMA_70B, max_num_seqs=1024, max_num_batched_tokens=64)["rejected"]
         assert refused["rule"] == "batched_tokens_below_seqs"
         assert "; besides, on 4 x Tesla T4 (tensor_parallel_size 4) 32." in refused["reason"]
-        assert refused["remedies"][0].startswith("write max_num_batched_tokens: 1024 and use a 4-bit")
+        assert refused["remedies"][0].startswith("use a 4-bit")
+        assert refused["remedies"][0].endswith(", and write max_num_batched_tokens: 1024")
+        self.check_that_no_program_applies(refused["remedies"])
 
     def test_a_size_for_these_gpus_is_not_offered_with_others(self) -> None:
         refused = one(T4_X4, LLAMA_70B, tensor_parallel_size=3)["rejected"]
         assert refused["rule"] == "heads_not_divisible"
-        assert all(text.startswith("leave tensor_parallel_size out and ") for text in refused["remedies"])
+        assert all(text.endswith(", and leave tensor_parallel_size out") for text in refused["remedies"])
+        self.check_that_no_program_applies(refused["remedies"])
 
     def test_several_faults_are_mended_together(self) -> None:
         old = [{**t4(i), "name": "Tesla V100-SXM2-16GB", "compute_capability": "7.0"} for i in range(4)]
         refused = one(nvidia_host(*old), QWEN25_7B, max_model_len=500_000, engine_version="0.33.0")["rejected"]
         assert refused["rule"] == "capability_too_low"
-        assert refused["remedies"] == ["write max_model_len: 32768 and use a host with newer GPUs"]
+        assert refused["remedies"] == ["use a host with newer GPUs, and write max_model_len: 32768"]
