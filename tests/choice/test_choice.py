@@ -100,6 +100,13 @@ def test_an_open_plan_is_the_best_of_its_host(name: str) -> None:
         assert total(open_plan) >= 0.999 * max(rivals, default=0), (gpu, count)
 
 
+def test_written_expert_parallelism_is_kept() -> None:
+    for written in (False, True):
+        found = decide(host("H100", 8), ("30b-a3b", {"enable_expert_parallel": written}))[0]
+        assert found["rejected"] is None
+        assert found["enable_expert_parallel"] is written
+
+
 def test_a_large_model_keeps_its_context() -> None:
     found = decide(host("H100", 4), ("70b", {}))[0]
     assert found["max_model_len"] == 131072

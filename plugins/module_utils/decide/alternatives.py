@@ -50,26 +50,48 @@ def _alternative(option: Option, taken: Option, wish: Wish) -> dict[str, Any]:
 
 def _worse(option: Option, taken: Option, wish: Wish) -> str:
     """Say in which number the option is worse, in the order in which they count."""
+    if wish.fewest and option.gpus > taken.gpus:
+        return (
+            f"takes {option.gpus} GPUs and the layout taken {taken.gpus}; an instance that shares GPUs gets as few as "
+            "hold it"
+        )
     short, long = choice.context(option, wish), choice.context(taken, wish)
     if short < long:
         return f"holds {short} tokens only, and the layout taken holds {long}"
-    if wish.targets and targets.order(option.goal) != targets.order(taken.goal):
-        return _misses(option, taken)
+    missed = _misses(option, taken) if wish.targets else None
+    return missed or _slower(option, taken, wish) or _tie(option, taken)
+
+
+def _slower(option: Option, taken: Option, wish: Wish) -> str | None:
+    """Say that it gives less; None where it gives the same."""
     if option.full is None or taken.full is None or option.single is None or taken.single is None:
         held = [one.held * one.sizes.data_parallel_size * one.replicas for one in (option, taken)]
+        if held[0] == held[1]:
+            return None
         return f"holds {held[0]} requests at once and the layout taken {held[1]}"
-    if wish.objective == choice.LATENCY and option.single.request_ms > taken.single.request_ms:
-        return (
-            f"a request takes {option.single.request_ms:.0f} ms, and {taken.single.request_ms:.0f} ms in the layout "
-            "taken (estimate)"
-        )
-    return (
-        f"{option.tokens_per_second:.0f} tokens per second in all and {taken.tokens_per_second:.0f} in the layout "
-        "taken (estimate)"
-    )
+    if wish.objective == choice.LATENCY:
+        times = _apart(option.single.request_ms, taken.single.request_ms)
+        if times:
+            return f"a request takes {times[0]} ms, and {times[1]} ms in the layout taken (estimate)"
+    rates = _apart(option.tokens_per_second or 0.0, taken.tokens_per_second or 0.0)
+    if rates is None:
+        return None
+    return f"{rates[0]} tokens per second in all and {rates[1]} in the layout taken (estimate)"
 
 
-def _misses(option: Option, taken: Option) -> str:
+def _apart(one: float, other: float, least: int = 0) -> tuple[str, str] | None:
+    """Write two numbers with as few decimals, ``least`` or more, as tell them apart; None where three do not."""
+    for decimals in range(least, 4):
+        texts = f"{one:.{decimals}f}", f"{other:.{decimals}f}"
+        if texts[0] != texts[1]:
+            return texts
+    return None
+
+
+def _misses(option: Option, taken: Option) -> str | None:
+    """Say which target it is further from; None where both are as good."""
+    if targets.order(option.goal) == targets.order(taken.goal):
+        return None
     if option.goal is None or taken.goal is None:
         return "its speed is not known"
     if option.goal.miss > 1:
@@ -78,10 +100,26 @@ def _misses(option: Option, taken: Option) -> str:
         return (
             f"needs {option.goal.hosts} hosts for the rate that is asked for, and the layout taken {taken.goal.hosts}"
         )
-    return (
-        f"{option.goal.per_second:.1f} requests per second within the targets and {taken.goal.per_second:.1f} in the "
-        "layout taken (estimate)"
+    rates = _apart(option.goal.per_second, taken.goal.per_second, 1)
+    if rates is None:
+        return None
+    return f"{rates[0]} requests per second within the targets and {rates[1]} in the layout taken (estimate)"
+
+
+def _tie(option: Option, taken: Option) -> str:
+    """Say what decides between layouts that give the same, as :func:`choice.order` does."""
+    mine, its = option.sizes, taken.sizes
+    tokens = [(one.fit.cache.tokens if one.fit else 0) * one.replicas for one in (option, taken)]
+    said = (
+        (mine.pipeline_parallel_size, its.pipeline_parallel_size, "pipeline stages"),
+        (option.gpus, taken.gpus, "GPUs"),
+        (tokens[0], tokens[1], "tokens of KV cache"),
+        (mine.decode_context_parallel_size, its.decode_context_parallel_size, "ranks for the tokens of a KV cache"),
+        (mine.data_parallel_size, its.data_parallel_size, "data parallel ranks"),
+        (mine.tensor_parallel_size, its.tensor_parallel_size, "tensor parallel ranks"),
     )
+    first = next((f"it has {one} {what} and the layout taken {other}" for one, other, what in said if one != other), "")
+    return f"gives no more than the layout taken (estimate){'; ' if first else ''}{first}"
 
 
 def estimate_of(option: Option, wish: Wish) -> dict[str, Any] | None:

@@ -323,14 +323,16 @@ def score(option: Option, objective: str, by_speed: bool = True) -> float:
 def order(option: Option, wish: Wish, by_speed: bool = True) -> tuple[Any, ...]:
     """Order options that work, the best least: context, score, then what an operator would rather run.
 
-    The score is rounded to six digits, so that what differs in the last bits only counts as equal. A request that is
-    as fast on two layouts goes to the one that answers more of them.
+    What an engine that is to have the fewest GPUs takes comes before all of these. The score is rounded to six digits,
+    so that what differs in the last bits only counts as equal. A request that is as fast on two layouts goes to the one
+    that answers more of them.
     """
     sizes, fit = option.sizes, option.fit
     found = score(option, wish.objective, by_speed)
     asked = targets.order(option.goal) if wish.targets and by_speed else ()
     other = option.tokens_per_second if wish.objective == LATENCY else None
     return (
+        option.gpus if wish.fewest else 0,
         -context(option, wish),
         *asked,
         -float(f"{found:.6g}"),

@@ -122,6 +122,7 @@ def _wish(instance: Instance, model: Mapping[str, Any], settings: Settings) -> W
         sizes_written=bool(instance.tensor_parallel_size or instance.gpus != "auto"),
         # copies of a pooling model were not tried, and who shares a GPU is to leave the others alone
         replicated=model.get("runner") != "pooling" and not instance.shared_gpus,
+        fewest=instance.shared_gpus,
         workload=rating.of(model, asked.get("prompt_tokens"), asked.get("answer_tokens")),
         assumed=not set(asked) & set(targets.LENGTHS),
         targets=asked or None,
@@ -178,8 +179,6 @@ def _on_pool(instance: Instance, model: Mapping[str, Any], ground: Ground, pool:
         options += [option for option in spread if option.works]
     options = [choice.aimed(option, wish) for option in options]
     found = choice.ranked(wish, options)
-    if instance.shared_gpus:
-        found.sort(key=lambda option: option.gpus)
     best = choice.bounded(found[0], wish, gpu) if found else choice.closest(options)
     devices = _devices(ground, best) if best.works else {}
     return Decision(best, tuple(options), pool, settings, devices, wish, warnings=pool.warnings)

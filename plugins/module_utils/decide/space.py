@@ -16,7 +16,7 @@ class Wish:
     """What is asked of an engine. Sizes that are None are open; ``length`` None asks for the longest that fits.
 
     ``replicated`` says that copies of the engine may be added where data_parallel_size is open, ``assumed`` that nobody
-    wrote the lengths of the workload.
+    wrote the lengths of the workload, ``fewest`` that it gets no more GPUs than hold it.
     """
 
     model: Mapping[str, Any]
@@ -31,6 +31,7 @@ class Wish:
     may_lower_sequences: bool = True
     sizes_written: bool = False
     replicated: bool = True
+    fewest: bool = False
     workload: Workload = DEFAULT
     assumed: bool = True
     targets: Mapping[str, Any] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -192,6 +193,36 @@ class TestNvidia:
         found = one(H100_X4, LLAMA_70B, gpus=4)
         assert found["alternatives"]
         assert all(other["why_not"] and other["devices_count"] == 4 for other in found["alternatives"])
+
+    @pytest.mark.parametrize(
+        ("model", "fields"),
+        [
+            (QWEN25_7B, {}),
+            (QWEN25_7B, {"gpu_memory_utilization": 0.45, "shared_gpus": True}),
+            (LLAMA_70B, {"gpu_memory_utilization": 0.9, "shared_gpus": True}),
+            (LLAMA_70B, {"gpu_memory_utilization": 0.9, "shared_gpus": True, "targets": {"requests_per_second": 1}}),
+            (QWEN25_7B, {"max_num_seqs": 1, "targets": {"tpot_p95_ms": 200}}),
+            (QWEN25_7B, {"max_num_seqs": 1, "objective": "latency"}),
+        ],
+        ids=["open", "shared", "shared by two", "shared, a rate", "a target", "latency"],
+    )
+    def test_why_not_agrees_with_its_numbers(self, model: dict[str, Any], fields: dict[str, Any]) -> None:
+        more_is_worse = ("takes ", "needs ", "a request takes ")
+        for other in one(H100_X4, model, **fields)["alternatives"]:
+            why = other["why_not"]
+            if "the layout taken" not in why:
+                continue
+            mine, its = (float(text) for text in re.findall(r"\d+(?:\.\d+)?", why)[:2])
+            assert mine > its if why.startswith(more_is_worse) else mine < its, why
+
+    def test_what_is_as_good_differs_in_something(self) -> None:
+        unknown = nvidia_host(*(gpu(i, "Some GPU") for i in range(2)))
+        found = one(unknown, QWEN25_7B, max_num_seqs=1, data_parallel_size=1, gpus=2)
+        assert found["estimate"] is None
+        assert (found["tensor_parallel_size"], found["pipeline_parallel_size"]) == (2, 1)
+        assert found["alternatives"][0]["why_not"] == (
+            "gives no more than the layout taken (estimate); it has 2 pipeline stages and the layout taken 1"
+        )
 
     def test_a_length_left_open_is_shortened_before_gpus_are_added(self) -> None:
         found = one(T4_X4, QWEN25_7B, gpus=2)
