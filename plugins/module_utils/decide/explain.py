@@ -89,9 +89,11 @@ def _memory_remedies(
         most = max((option.fit.cache.concurrency for option in options if option.fit), default=0.0)
         if 1 <= most < instance.min_concurrency:
             yield f"write min_concurrency: {int(most)} or less"
-    if instance.max_num_batched_tokens and instance.max_num_batched_tokens > BATCHED_TOKENS:
-        yield f"write max_num_batched_tokens: {BATCHED_TOKENS} or less"
     sized = [option.sizes for option in options if option.fit]
+    if settings.engine.max_num_batched_tokens > BATCHED_TOKENS:
+        fewer_tokens = replace(settings.engine, max_num_batched_tokens=BATCHED_TOKENS)
+        if instance.max_num_batched_tokens or any(_fit(model, one, instance, fewer_tokens, pool) for one in sized):
+            yield f"write max_num_batched_tokens: {BATCHED_TOKENS} or less"
     yield from _fewer_sequences(instance, model, sized, pool, settings)
     bits = int((model.get("quantization_config") or {}).get("bits") or settings.engine.model_bytes * 8)
     for fewer in (8, 4):

@@ -670,3 +670,10 @@ class TestWhatDoesNotFit:
         refused = one(nvidia_host(*old), QWEN25_7B, max_model_len=500_000, engine_version="0.33.0")["rejected"]
         assert refused["rule"] == "capability_too_low"
         assert refused["remedies"] == ["use a host with newer GPUs, and write max_model_len: 32768"]
+
+    def test_a_smaller_batch_is_offered_where_it_is_left_open(self) -> None:
+        asked = {"gpus": 2, "gpu_memory_utilization": 0.86, "max_num_seqs": 16}
+        refused = one(H100_X4, LLAMA_70B, **asked)["rejected"]
+        assert refused["rule"] == "kv_cache_too_small"
+        assert refused["remedies"][0] == "write max_num_batched_tokens: 2048 or less"
+        assert one(H100_X4, LLAMA_70B, **asked, max_num_batched_tokens=2048)["rejected"] is None
