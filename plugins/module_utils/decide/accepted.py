@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import constraints
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.kept import kept
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.memory import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.option_values import environment_flag, option
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.pools import Pool
@@ -42,7 +43,12 @@ def broken(
         "accelerator": accelerator,
         "fully_connected": fully_connected,
     }
-    return constraints.check(model, asked, gpu, engine.version.version)
+    return list(_checked(model, asked, tuple(gpu.items()), engine.version.version))
+
+
+@kept
+def _checked(model: Mapping[str, Any], asked: RuleSizes, gpu: tuple[Any, ...], version: str) -> list[Broken]:
+    return constraints.check(model, asked, dict(gpu), version)
 
 
 def on_cpu(model: Mapping[str, Any], instance: Instance) -> list[Broken]:

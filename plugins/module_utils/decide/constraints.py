@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
@@ -41,10 +42,16 @@ RULES: Sequence[Rule] = (
 SIZES_NAMED = 3
 
 
-def _find(case: Case, rules: Sequence[Rule]) -> list[Broken]:
+@lru_cache(maxsize=64)
+def _of_release(engine: engine_versions.EngineVersion, divide: bool) -> tuple[Rule, ...]:
+    """Pick the rules of a release, all or those that another tensor parallel size may satisfy."""
+    return tuple(rule for rule in RULES if rule.applies(engine) and (rule.divides or not divide))
+
+
+def _find(case: Case, divide: bool = False) -> list[Broken]:
     found = []
-    for rule in rules:
-        finding = rule.find(case) if rule.applies(case.engine) else None
+    for rule in _of_release(case.engine, divide):
+        finding = rule.find(case)
         if finding:
             found.append(
                 Broken(rule.rule_id, finding.reason, finding.remedies, rule.severity, rule.source, finding.what)
@@ -53,11 +60,10 @@ def _find(case: Case, rules: Sequence[Rule]) -> list[Broken]:
 
 
 def _sizes_that_divide(case: Case, most: int) -> list[int]:
-    dividing = [rule for rule in RULES if rule.divides]
     return [
         size
         for size in range(1, most + 1)
-        if not _find(replace(case, sizes=replace(case.sizes, tensor_parallel_size=size)), dividing)
+        if not _find(replace(case, sizes=replace(case.sizes, tensor_parallel_size=size)), divide=True)
     ]
 
 
@@ -82,7 +88,7 @@ def check(
     Raises :class:`InputError` for what is no version.
     """
     case = Case(model_facts, sizes, gpu, engine_versions.of(engine_version))
-    return _with_sizes(case, _find(case, RULES))
+    return _with_sizes(case, _find(case))
 
 
 def refusals(found: Sequence[Broken]) -> list[Broken]:
@@ -96,7 +102,7 @@ def broken(
     """List what a tensor parallel size does not divide; ``sizes`` gives the other sizes."""
     wanted = replace(sizes or Sizes(), tensor_parallel_size=tensor_parallel_size)
     case = Case(model, wanted, {}, engine_versions.of(engine_version))
-    return _find(case, [rule for rule in RULES if rule.divides])
+    return _find(case, divide=True)
 
 
 def legal_sizes(

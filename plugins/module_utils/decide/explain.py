@@ -48,6 +48,8 @@ def quantized(model: Mapping[str, Any], bits: int) -> dict[str, Any]:
 
 def _fit(model: Mapping[str, Any], sizes: Sizes, instance: Instance, engine: Engine, pool: Pool) -> Fit | None:
     gpu = gpu_of(pool, True)
+    if all(rank.kv_cache_gib <= 0 for rank in memory.accounts(model, sizes, engine, gpu)):
+        return None
     try:
         found = memory.fit(model, sizes, engine, gpu, instance.max_model_len, instance.min_concurrency)
     except kv_cache.Unknown:
@@ -163,7 +165,7 @@ def refusal(
     return Refused(
         f"on {closest.sizes.gpus} x {pool.name or 'GPU'} ({named(closest.sizes)}) {closest.refusal}",
         closest.rule,
-        tuple(_memory_remedies(instance, model, options, pool, settings)),
+        lambda: _memory_remedies(instance, model, options, pool, settings),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_compressed
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.kept import kept
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.kv_spec import (
     CHUNKED,
     FULL,
@@ -332,6 +333,7 @@ def _split(buckets: Sequence[tuple[Spec, list[int]]]) -> list[Group]:
     return groups
 
 
+@kept
 def groups_of(model: Mapping[str, Any], options: CacheOptions) -> list[Group]:
     """Sort a model's layers into cache groups; none for a model that keeps nothing. Raises :class:`Unknown`.
 

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 from dataclasses import dataclass
+from functools import cached_property
 
 FULL, SLIDING, CHUNKED, STATE = "full", "sliding", "chunked", "state"
 
@@ -28,6 +31,13 @@ class Group:
     spec: Spec
     pages: tuple[tuple[int, int], ...]
 
+    @cached_property
+    def _summed(self) -> tuple[list[int], list[int]]:
+        """The layers in order, and the bytes of a block of all before each."""
+        pages = sorted(self.pages)
+        return [layer for layer, _ in pages], [0, *itertools.accumulate(page for _, page in pages)]
+
     def bytes_on(self, layers: range) -> int:
         """Bytes of one block on a pipeline stage that has these layers."""
-        return sum(page for layer, page in self.pages if layer in layers)
+        places, sums = self._summed
+        return sums[bisect.bisect_left(places, layers.stop)] - sums[bisect.bisect_left(places, layers.start)]

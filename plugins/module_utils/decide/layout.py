@@ -15,6 +15,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
     cpu,
     engine_versions,
     gpu,
+    kept,
     kv_cache,
     reasons,
     remedies,
@@ -432,7 +433,7 @@ def one_layout(
     ``free`` is what earlier instances left and is written to, ``peers`` how many instances the host has in all,
     ``addresses`` those of the hosts of an engine over several on the network between them, where they are known.
     """
-    raw, model = model, as_run.adapted(instance, model)
+    raw, model = model, kept.of(as_run.adapted(instance, model))
     accelerator = str(next(iter(facts.values())).get("accelerator"))
     revision = str(model.get("revision") or instance.revision)
     layout = Layout(
@@ -461,7 +462,8 @@ def one_layout(
     except Refused as refused:
 
         def again(changed: Instance) -> Refused | None:
-            return _refusal(layout, changed, as_run.adapted(changed, raw), facts, free, peers, part)
+            other = as_run.adapted(changed, raw)
+            return _refusal(layout, changed, model if other == model else kept.of(other), facts, free, peers, part)
 
         return _rejected(layout, remedies.checked(instance, refused, again), facts)
     layout.serve_args["tensor-parallel-size"] = layout.tensor_parallel_size
@@ -501,6 +503,7 @@ def layouts(
     several hosts are not decided here but by :func:`plan.plan_hosts`, and refused.
     """
     free = free or Free()
+    facts, models = kept.of(facts), {name: kept.of(model) for name, model in models.items()}
     found: dict[str, Layout] = {}
 
     def decide(one: Instance, part: Part | None = None, left: Free | None = None) -> Layout:
@@ -578,7 +581,7 @@ def _decisions(
 ) -> list[Decision]:
     """What an instance could run on each kind of GPU, none where it is refused."""
     try:
-        model = as_run.adapted(one, models.get(one.name, {}))
+        model = kept.of(as_run.adapted(one, models.get(one.name, {})))
         _check(one, model, {host: facts})
         return gpu.on_pools(one, model, gpu.Ground({host: facts}, {host: closed}))
     except (Refused, kv_cache.Unknown):

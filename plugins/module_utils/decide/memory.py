@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import kv_cache, measured, sharding
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_versions import EngineVersion
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.kept import kept
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.refusal import Refused
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
 
@@ -259,6 +260,7 @@ def captured_sizes(max_num_seqs: int, largest: int | None = None) -> int:
     return sum(1 for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)) if size <= most)
 
 
+@kept
 def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -> list[Account]:
     """Draw up the account of one rank of each pipeline stage.
 
@@ -271,7 +273,7 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
     # quantized weights stay as they are, others are loaded in the type that is computed in; their bytes are of 16 bits
     wide = 1.0 if model.get("quantization") else engine.model_bytes / 2
     sized = sharding.weights(model, sizes, engine.whole_vision)
-    movable = sharding.in_layers(model, sizes)
+    movable = sharding.in_layers(model, sizes) if engine.offload_gib else [0.0] * count
     for place, size in enumerate(sized):
         offloaded = min(engine.offload_gib, movable[place] * wide / GIB)
         weights = size * wide / GIB - offloaded + engine.number("loaded", sizes, gpu)
@@ -290,6 +292,7 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
     return found
 
 
+@kept
 def fit(
     model: Mapping[str, Any],
     sizes: Sizes,

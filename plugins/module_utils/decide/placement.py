@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Optional
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import packing
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.kept import kept
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.pools import (
     Device,
     Pool,
@@ -97,6 +98,7 @@ def groups(gpu_facts: Mapping[str, Any], pool: Pool, size: int, count: int = 1) 
     return [known.group(found) for found in packing.pick(known.ground, size, count)]
 
 
+@kept
 def staged_groups(gpu_facts: Mapping[str, Any], pool: Pool, tensor_parallel_size: int, stages: int) -> StagedGroup:
     """GPUs for a pipeline: each stage is as good a group as there is, near stages follow one another.
 
@@ -112,6 +114,7 @@ def staged_groups(gpu_facts: Mapping[str, Any], pool: Pool, tensor_parallel_size
     return StagedGroup(tuple(known.group(found) for found in ordered), worst, between)
 
 
+@kept
 def describe(gpu_facts: Mapping[str, Any], devices: Sequence[int]) -> Group:
     """The group that these GPUs make, in the order given. Every one must be in the facts."""
     known = _Known(gpu_facts, tuple(sorted(devices)))

@@ -3,22 +3,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Callable, Union
+
+Remedies = Union[Sequence[str], Callable[[], Iterable[str]]]
 
 
 class Refused(Exception):
     """Something cannot run as asked.
 
     ``reason`` is a clause without a full stop, ``rule`` a short id for programs, ``remedies`` are clauses that
-    say what to write or do instead, best first. Where several things are wrong at once, ``faults`` has each alone.
+    say what to write or do instead, best first; as a function they are searched for when they are read. Where several
+    things are wrong at once, ``faults`` has each alone.
     """
 
-    def __init__(self, reason: str, rule: str, remedies: Sequence[str] = (), faults: Sequence[Refused] = ()) -> None:
+    def __init__(self, reason: str, rule: str, remedies: Remedies = (), faults: Sequence[Refused] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
         self.rule = rule
-        self.remedies = tuple(remedies)
         self.faults = tuple(faults)
+        self._remedies = remedies
+
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """What to write or do instead."""
+        if callable(self._remedies):
+            self._remedies = tuple(self._remedies())
+        return tuple(self._remedies)
 
     def sentence(self) -> str:
         """The reason and its remedies as sentences in one line."""

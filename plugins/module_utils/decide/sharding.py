@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.kept import kept
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules_heads import VOCABULARY_PADDING
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.sizes import Sizes
 
@@ -140,6 +141,7 @@ def in_layers(model: Mapping[str, Any], sizes: Sizes) -> list[float]:
     return weights({**model, "weights": {"tensors": inside}}, sizes)
 
 
+@kept
 def weights(model: Mapping[str, Any], sizes: Sizes, whole_vision: bool = False) -> list[float]:
     """Bytes of the weights on one rank of each pipeline stage.
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.gpu_table import (
@@ -93,6 +94,7 @@ _MIG = re.compile(r"\bMIG\b|\b\d+g\.\d+gb\b", re.IGNORECASE)
 _SEVERAL_MEMORIES = {"h20": ("NVIDIA H20", "NVIDIA H20-3e")}
 
 
+@functools.lru_cache(maxsize=256)
 def profile_of(name: str | None) -> GpuProfile | None:
     """The profile of a GPU by the name that its driver prints; None where it is not in the table."""
     if not name:
