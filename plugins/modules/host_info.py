@@ -43,6 +43,11 @@ options:
   engine_root:
     description: Folder of the engine, whose releases are looked at.
     type: path
+  packages:
+    description: Names of packages of the distribution that should be installed.
+    type: list
+    elements: str
+    default: []
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.
@@ -118,6 +123,14 @@ releases:
     RV(gpufleet.vllm.release_kernels#module:kernels); null where that was not written down.
   returned: always
   type: dict
+missing_packages:
+  description: >-
+    Which of the packages dpkg (or rpm, where there is no dpkg) does not know as installed. Empty where the host has
+    neither.
+  returned: always
+  type: list
+  elements: str
+  sample: [python3-venv]
 unit_installed:
   description: Whether systemd knows the unit template. Null when no instances were asked for.
   returned: always
@@ -131,6 +144,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import (
+    installed,
     interfaces,
     kernels,
     listeners,
@@ -150,6 +164,18 @@ def instances_facts(names: list[str]) -> dict[str, Any]:
     }
 
 
+def missing_packages(module: AnsibleModule, names: list[str]) -> list[str]:
+    """Ask the package manager which of these are not installed."""
+    if not any(module.get_bin_path(program) for program in ("dpkg-query", "rpm")):
+        return []
+    there = installed.packages(
+        module.get_bin_path,
+        lambda argv: str(module.run_command(argv, check_rc=True)[1]),
+        lambda name, _version: name in names,
+    )
+    return [name for name in names if name not in there]
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -161,6 +187,7 @@ def main() -> None:
             "instances": {"type": "list", "elements": "str", "default": []},
             "users": {"type": "list", "elements": "str", "default": []},
             "engine_root": {"type": "path"},
+            "packages": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -178,6 +205,7 @@ def main() -> None:
         if wanted["interfaces"]
         else None,
         releases=kernels.written(Path(wanted["engine_root"])) if wanted["engine_root"] else {},
+        missing_packages=missing_packages(module, wanted["packages"]) if wanted["packages"] else [],
         users={name: places.user_facts(name) for name in wanted["users"]},
         **states,
     )

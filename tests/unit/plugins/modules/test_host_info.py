@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -115,3 +116,28 @@ def test_the_digest_of_a_folder_changes_with_its_files(tmp_path: Path, capsys: C
     assert digest() == first
     os.utime(tmp_path / "model.safetensors", ns=(1, 1))
     assert digest() != first
+
+
+@pytest.mark.parametrize(
+    ("program", "lines"),
+    [
+        (
+            "dpkg-query",
+            "gcc\\t4:12.2.0\\tinstall\\tinstalled\\t1700000000\\ncowsay\\t3.03\\tdeinstall\\tconfig-files\\t1700000000\\n",
+        ),
+        ("rpm", "gcc\\t0:11.5.0-2.el9\\t1700000000\\n"),
+    ],
+)
+def test_packages_that_are_missing(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, program: str, lines: str
+) -> None:
+    path = tmp_path / program
+    path.write_text(f"#!/bin/sh\nprintf '{lines}'\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda _self, name: shutil.which(name))
+    names = ["gcc", "cowsay", "python3-venv"]
+    assert run(host_info, capsys, packages=names)["missing_packages"] == ["cowsay", "python3-venv"]
+    path.unlink()
+    assert run(host_info, capsys, packages=names)["missing_packages"] == []
+    assert run(host_info, capsys)["missing_packages"] == []
