@@ -36,6 +36,9 @@ ON_LOAD: Mapping[str, tuple[float, bool]] = {
     "int8_per_channel_weight_only": (1.0, True),
     "nvfp4_per_token": (0.5 + 1 / 16, True),
 }
+# Before this release YaRN's length was its original one times its factor, whatever max_position_embeddings says
+# (vllm#56446, merged after 0.28.0)
+YARN_BY_FACTOR_UNTIL = "0.29.0"
 # Towers are left out when nothing they serve is allowed since this release (model_executor/models/interfaces.py)
 TOWERS_SKIPPED = "0.17.0"
 # Vision models that take no video; the others need both limits to be 0
@@ -90,18 +93,24 @@ def _tensors(model: Model) -> Sequence[Mapping[str, Any]]:
 def _overridden(instance: Instance, model: Model) -> Model:
     """Take a length from hf-overrides (config/model.py:2545-2684), and say what else of them is not read."""
     written = option(instance, "hf_overrides")
-    if not isinstance(written, Mapping):
+    scaling = option(instance, "rope_scaling")
+    if not isinstance(written, Mapping) and not isinstance(scaling, Mapping):
         return model
+    written = written if isinstance(written, Mapping) else {}
     inner = written.get("text_config")
     text = {**written, **inner} if isinstance(inner, Mapping) else dict(written)
     text.pop("text_config", None)
     length = text.pop("max_position_embeddings", None)
     found = int(length) if isinstance(length, int) and length > 0 else int(model.get("max_model_len") or 0)
-    rope = text.pop("rope_parameters", None) or text.pop("rope_scaling", None) or {}
+    rope = text.pop("rope_parameters", None) or text.pop("rope_scaling", None) or scaling or {}
     kind = rope.get("rope_type") or rope.get("type") if isinstance(rope, Mapping) else None
     factor = rope.get("factor") if isinstance(rope, Mapping) else None
     if kind and kind not in LENGTH_INCLUDED and isinstance(factor, (int, float)) and factor > 0:
         found = int(found * factor)
+    original = rope.get("original_max_position_embeddings") if isinstance(rope, Mapping) else None
+    early = not engine_versions.of(instance.engine_version).at_least(YARN_BY_FACTOR_UNTIL)
+    if kind == "yarn" and early and isinstance(original, int) and isinstance(factor, (int, float)):
+        found = int(original * factor)
     for name in ("rope_scaling", "rope_theta"):
         text.pop(name, None)
     changed: Model = {**model, "max_model_len": found or None}

@@ -35,6 +35,8 @@ ROUND_LENGTHS = 4
 FEWER_SEQUENCES = (256, 128, 64, 32, 16)
 # Requests may be shorter than the workload says, so max_num_seqs is lowered only where that gains this much.
 SEQUENCES_GAIN = 0.10
+# What requests held by an engine with stages count where its speed is not known
+STAGES_SHARE = 0.8
 THROUGHPUT, LATENCY = "throughput", "latency"
 # Too little memory is what fewer sequences may mend.
 TOO_LITTLE = ("kv_cache_too_small", "out_of_memory", "state_blocks")
@@ -259,7 +261,7 @@ def _runner(option: Option, wish: Wish, gpu: Gpu, name: str) -> rating.Runner | 
     """Say how the speed of an option is asked for; None where it is not known."""
     place, fit, engine, sizes = option.place, option.fit, option.engine, option.sizes
     assert place is not None and fit is not None and engine is not None
-    step = speed.step_of(wish.model, sizes, name, place.link, **_settings(option))
+    step = speed.step_of(wish.model, sizes, name, place.link, **_settings(option, wish))
     if step is None:
         return None
     limits = Limits(engine.max_num_seqs, engine.max_num_batched_tokens, None, frontend_ms(engine.version.release, True))
@@ -273,7 +275,7 @@ def _runner(option: Option, wish: Wish, gpu: Gpu, name: str) -> rating.Runner | 
     return rating.Runner(step, limits, measured)
 
 
-def _settings(option: Option) -> dict[str, Any]:
+def _settings(option: Option, wish: Wish) -> dict[str, Any]:
     place, fit, engine = option.place, option.fit, option.engine
     assert place is not None and fit is not None and engine is not None
     return {
@@ -283,6 +285,7 @@ def _settings(option: Option) -> dict[str, Any]:
         "enforce_eager": engine.enforce_eager,
         "async_scheduling": engine.version.async_scheduling,
         "release": engine.version.release,
+        "offload_gib": sum(memory.offloaded_gib(wish.model, option.sizes, engine)),
     }
 
 
@@ -296,7 +299,7 @@ def _estimate(option: Option, wish: Wish, runner: rating.Runner, name: str) -> s
         option.place.link,
         context_tokens=math.ceil(rating.within(wish.workload, option.fit.max_model_len).held_tokens),
         measured=runner.measured,
-        **_settings(option),
+        **_settings(option, wish),
     )
 
 
@@ -311,10 +314,11 @@ def score(option: Option, objective: str, by_speed: bool = True) -> float:
     """The number that options of one context are ordered by, the most is best.
 
     Tokens per second of all replicas, or less milliseconds for one request. Where the speed of a GPU is not known, it
-    is how many requests all replicas hold at once.
+    is how many requests all replicas hold at once, with stages less: they hold a little more and answer later.
     """
     if option.full is None or option.single is None or not by_speed:
-        return float(option.held * option.sizes.data_parallel_size * option.replicas)
+        held = float(option.held * option.sizes.data_parallel_size * option.replicas)
+        return held * STAGES_SHARE if option.sizes.pipeline_parallel_size > 1 else held
     if objective == LATENCY:
         return -option.single.request_ms
     return option.full.tokens_per_second * option.replicas

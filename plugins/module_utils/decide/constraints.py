@@ -17,6 +17,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import (
     rules_limits,
     rules_parallel,
     rules_precision,
+    rules_releases,
     rules_shards,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.rules import (
@@ -37,6 +38,7 @@ RULES: Sequence[Rule] = (
     *rules_shards.RULES,
     *rules_precision.RULES,
     *rules_limits.RULES,
+    *rules_releases.RULES,
 )
 # How many of the sizes that would do a remedy names
 SIZES_NAMED = 3

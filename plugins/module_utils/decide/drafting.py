@@ -6,6 +6,8 @@ config/speculative.py and v1/spec_decode/*.py of vLLM 0.33.0.
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +17,8 @@ Model = Mapping[str, Any]
 # Methods that look drafts up in the text
 WITHOUT_WEIGHTS = frozenset(("ngram", "ngram_gpu", "suffix"))
 EAGLE = frozenset(("eagle", "eagle3"))
+# config/speculative.py: SpeculativeMethod, without each family's own name of "mtp"
+METHODS = (*sorted(WITHOUT_WEIGHTS), *sorted(EAGLE), "mtp", "draft_model", "medusa", "mlp_speculator", "dflash")
 # Models whose checkpoint repeats table and head for the drafting layer, which then uses the model's own
 # (v1/spec_decode/eagle.py, "share embedding")
 REPEAT_TABLES = frozenset(("deepseek_v3", "deepseek_v32", "kimi_k2"))
@@ -48,6 +52,15 @@ def method_of(config: Mapping[str, Any]) -> str:
     """Name the method: "mtp" for each family's own name of it."""
     method = str(config.get("method") or ("draft_model" if config.get("model") else "mtp"))
     return "mtp" if method.endswith("mtp") else method
+
+
+def misspelt(method: str) -> str | None:
+    """The method that is meant by a name that none has; None for a known one, and for what may be a newer one."""
+    near = difflib.get_close_matches(method, METHODS, n=1, cutoff=0.75)
+    if method in METHODS or method.endswith("mtp") or not near:
+        return None
+    # another number at the end is another generation
+    return None if re.sub(r"\d", "", method) == re.sub(r"\d", "", near[0]) else near[0]
 
 
 def needs_model(config: object) -> str | None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import engine_versions
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import drafting, engine_versions, lora
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.engine_arguments import REMOVED
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fields import (
     ARGUMENT,
@@ -18,6 +18,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fiel
     SHORT_ARGUMENTS,
     VALUE,
     good,
+    whole,
 )
 
 DEFAULT_PORT = 8000
@@ -152,6 +153,37 @@ def _argument_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
+def _adapter_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    """Numbers of LoRA that no release takes (config/lora.py)."""
+    arguments = entry.get("extra_args")
+    if not isinstance(arguments, Mapping):
+        return
+    written = {argument_name(str(key)): value for key, value in arguments.items()}
+    rank = written.get("max-lora-rank")
+    if rank is not None and rank not in lora.RANKS:
+        ranks = ", ".join(map(str, lora.RANKS))
+        yield f"{place}: extra_args.max-lora-rank is {rank!r}; write the next larger of {ranks}."
+    loras, kept = written.get("max-loras", 1), written.get("max-cpu-loras")
+    if whole(loras) and whole(kept) and kept < loras:
+        yield f"{place}: extra_args.max-cpu-loras {kept} is less than the {loras} of max-loras; write {loras} or more."
+
+
+def _drafting_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of speculative_config that no release takes (config/speculative.py)."""
+    config = entry.get("speculative_config")
+    if not isinstance(config, Mapping):
+        return
+    count, method = config.get("num_speculative_tokens"), config.get("method")
+    if count is not None and not (whole(count) and count > 0):
+        yield (
+            f"{place}: speculative_config.num_speculative_tokens is {count!r}; write how many tokens are drafted for "
+            "each step, a whole number above 0."
+        )
+    meant = drafting.misspelt(method) if isinstance(method, str) else None
+    if meant:
+        yield f"{place}: speculative_config.method is {method!r}; did you mean {meant!r}?"
+
+
 def _version_problems(place: str, entry: Mapping[str, Any]) -> Iterator[str]:
     """Options that the release does not take."""
     version = entry.get("engine_version")
@@ -232,4 +264,11 @@ def problems(models: object) -> list[str]:
     ]
 
 
-JUDGES = (_field_problems, _contradictions, _argument_problems, _version_problems)
+JUDGES = (
+    _field_problems,
+    _contradictions,
+    _argument_problems,
+    _adapter_problems,
+    _drafting_problems,
+    _version_problems,
+)

@@ -13,6 +13,7 @@ from typing import Any
 
 # config/lora.py of vLLM 0.33.0
 DEFAULT_RANK = 16
+RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 BYTES = 2
 GIB = 1024**3
 # Modules by the names that lora-target-modules uses
@@ -38,9 +39,10 @@ def slots(
         for kind, numbers in (("lora_whole", whole), ("lora_split", split))
         if numbers
     ]
+    adapters = f"{count} adapter{'s' if count != 1 else ''}"
     return tensors, (
-        f"LoRA: {total:.1f} GiB are reserved for {count} adapters of rank {rank} (max_loras, max_lora_rank), whether "
-        "they are loaded or not."
+        f"LoRA: {total:.1f} GiB are reserved for {adapters} of rank {rank} (max_loras, max_lora_rank), whether they "
+        "are loaded or not."
     )
 
 

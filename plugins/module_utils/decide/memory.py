@@ -260,6 +260,19 @@ def captured_sizes(max_num_seqs: int, largest: int | None = None) -> int:
     return sum(1 for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)) if size <= most)
 
 
+def offloaded_gib(model: Mapping[str, Any], sizes: Sizes, engine: Engine) -> list[float]:
+    """GiB of one rank of each stage that lie in the host's memory."""
+    if not engine.offload_gib:
+        return [0.0] * sizes.pipeline_parallel_size
+    movable = sharding.in_layers(model, sizes)
+    return [min(engine.offload_gib, size * _widened(model, engine) / GIB) for size in movable]
+
+
+def _widened(model: Mapping[str, Any], engine: Engine) -> float:
+    """By how much weights grow when they are loaded; quantized ones stay as they are, other sizes are of 16 bits."""
+    return 1.0 if model.get("quantization") else engine.model_bytes / 2
+
+
 @kept
 def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -> list[Account]:
     """Draw up the account of one rank of each pipeline stage.
@@ -270,13 +283,9 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
     count = sizes.pipeline_parallel_size
     cut = sharding.stages(int(model.get("num_layers") or 0), count)
     found = []
-    # quantized weights stay as they are, others are loaded in the type that is computed in; their bytes are of 16 bits
-    wide = 1.0 if model.get("quantization") else engine.model_bytes / 2
-    sized = sharding.weights(model, sizes, engine.whole_vision)
-    movable = sharding.in_layers(model, sizes) if engine.offload_gib else [0.0] * count
-    for place, size in enumerate(sized):
-        offloaded = min(engine.offload_gib, movable[place] * wide / GIB)
-        weights = size * wide / GIB - offloaded + engine.number("loaded", sizes, gpu)
+    wide, elsewhere = _widened(model, engine), offloaded_gib(model, sizes, engine)
+    for place, size in enumerate(sharding.weights(model, sizes, engine.whole_vision)):
+        weights = size * wide / GIB - elsewhere[place] + engine.number("loaded", sizes, gpu)
         if model.get("mla"):
             weights += engine.number("loaded_mla", sizes, gpu)
         activation = _activation(model, sizes, engine, gpu, place == 0, place == count - 1)

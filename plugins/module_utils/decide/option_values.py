@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instances import Instance, argument_name
@@ -15,8 +16,18 @@ def option(instance: Instance, name: str, default: Any = None) -> Any:
         return value
     for key, found in (instance.extra_args or {}).items():
         if argument_name(key) == argument_name(name):
-            return found
+            return _read(found)
     return default
+
+
+def _read(value: Any) -> Any:
+    """Read an object that is written as JSON, as on the command line; anything else stays as it is."""
+    if not isinstance(value, str) or not value.lstrip().startswith("{"):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def environment_flag(instance: Instance, name: str) -> bool:

@@ -126,6 +126,19 @@ def kv_nvfp4(case: Case) -> Finding | None:
     return None
 
 
+def kv_of_sparse_mla(case: Case) -> Finding | None:
+    """Formats that kernels of sparse MLA alone read (DeepSeek-V3.2, DeepSeek-V4, GLM-5)."""
+    asked, kinds = case.sizes.kv_cache_dtype, (case.model.get("attention") or {}).values()
+    if not asked.endswith("_ds_mla") or not kinds:
+        return None
+    if any(entry.get("index_head_dim") or entry.get("type") in ("compressed", "other") for entry in kinds):
+        return None
+    return Finding(
+        f"kv_cache_dtype {asked} is for sparse MLA, which the model does not have",
+        ("write kv_cache_dtype: fp8, or auto",),
+    )
+
+
 def sparse_attention(case: Case) -> Finding | None:
     """Sparse MLA (DeepSeek-V3.2, GLM-5): kernels for some families of GPUs alone."""
     if case.capability is None or not any(entry.get("index_head_dim") for entry in case.attention("mla")):
@@ -160,6 +173,7 @@ RULES: Sequence[Rule] = (
     Rule("kv_cache_dtype_not_of_model", kv_float, "config/vllm.py:1492-1508", since="0.33.0"),
     Rule("kv_cache_fp8_needs_ampere", kv_fp8, "v1/attention/backends/triton_attn.py:512-526"),
     Rule("kv_cache_nvfp4", kv_nvfp4, "v1/attention/backends/flashinfer.py:114,654-688"),
+    Rule("kv_cache_of_sparse_mla", kv_of_sparse_mla, "model_executor/layers/attention/mla_attention.py:359-378"),
     Rule("sparse_attention_capability", sparse_attention, "platforms/cuda.py:95-150", since="0.11.0"),
     Rule("stochastic_rounding", rounding, "config/mamba.py:85-108"),
 )

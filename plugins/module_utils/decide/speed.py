@@ -78,6 +78,7 @@ def estimate(
     enforce_eager: bool = False,
     async_scheduling: bool = True,
     release: tuple[int, ...] | None = None,
+    offload_gib: float = 0.0,
     measured: float | None = None,
 ) -> Estimate | None:
     """Estimate the speed of an engine of ``sizes``; None where the GPU, the layers or the weights are not known.
@@ -85,7 +86,8 @@ def estimate(
     ``model`` is what model_info says. ``link`` joins the ranks of a tensor parallel group (and those that share
     experts), ``stage_link`` pipeline stages (default: as ``link``). ``batch`` sequences run in the whole engine, each
     with ``context_tokens`` in its cache, of ``kv_bytes`` for each number. The weights on a GPU are taken from
-    ``model``, else from ``weight_bytes_per_gpu`` or ``account``. ``kv_bytes_per_token_per_gpu``, where given, replaces
+    ``model``, else from ``weight_bytes_per_gpu`` or ``account``; ``offload_gib`` of them, over all stages, lie in the
+    host's memory. ``kv_bytes_per_token_per_gpu``, where given, replaces
     what follows from the model's layers; it is that of one rank with its stage's layers.
     """
     step = step_of(
@@ -100,6 +102,7 @@ def estimate(
         enforce_eager=enforce_eager,
         async_scheduling=async_scheduling,
         release=release,
+        offload_gib=offload_gib,
     )
     if step is None:
         return None
@@ -205,6 +208,7 @@ def step_of(
     enforce_eager: bool = False,
     async_scheduling: bool = True,
     release: tuple[int, ...] | None = None,
+    offload_gib: float = 0.0,
 ) -> Step | None:
     """The steps of an engine, as :func:`estimate` describes its arguments; None where something is not known."""
     known = speeds_of(gpu_name)
@@ -227,6 +231,7 @@ def step_of(
         enforce_eager=enforce_eager,
         async_scheduling=async_scheduling,
         release=release,
+        offload_bytes=offload_gib * BYTES_PER_GIB,
     )
 
 
@@ -253,7 +258,11 @@ def source_of(step: Step, measured: float | None = None) -> str:
     if measured:
         return MEASURED_HERE
     joined = [step.wire] * (step.experts_everywhere > 1) + [step.stage_wire] * (step.sizes.pipeline_parallel_size > 1)
-    seen = step.profile.arch in FAMILIES and all(wire.direct for wire in joined) and not step.enforce_eager
+    seen = (
+        step.profile.arch in FAMILIES
+        and all(wire.direct for wire in joined)
+        and not (step.enforce_eager or step.offload_bytes)
+    )
     return MEASURED if seen and step.work.complete and step.sizes.decode_context_parallel_size == 1 else DATASHEET
 
 

@@ -56,7 +56,7 @@ class Step:
 
     Sequences and tokens are those of one data parallel rank; pipeline stages are added up: a token passes them all.
     ``async_scheduling`` says that the next step is scheduled while this one runs; ``release`` is vLLM's (None: the
-    newest).
+    newest). ``offload_bytes`` of a rank's weights, over all stages, lie in the host's memory.
     """
 
     model: Mapping[str, Any]
@@ -70,6 +70,7 @@ class Step:
     enforce_eager: bool = False
     async_scheduling: bool = True
     release: tuple[int, ...] | None = None
+    offload_bytes: float = 0.0
 
     @property
     def experts_everywhere(self) -> int:
@@ -132,7 +133,9 @@ class Step:
             rows = picked * self._imbalance + touched * value("expert_block_rows") / 2
             multiplied = 2 * work.expert_parameters * rows / self._expert_rate
             weights, total = weights + read, total + overlapped(read, multiplied)
-        return weights, total
+        # what lies in the host's memory comes over the slot for each step (cpu_offload_gb)
+        fetched = self.offload_bytes / (self.speed.pcie_gb_s * 1e6)
+        return weights + fetched, total + fetched
 
     def _rate(self, bits: float) -> float:
         """Operations in a millisecond of products with weights of so many bits."""

@@ -168,6 +168,9 @@ def _profile(name: str, memory_mib: int | None) -> GpuProfile | None:
     if profile is not None:
         return profile
     near = profiles.profiles_by_words(name)
+    sized = None if near else profiles.of_memory_word(name)
+    if sized and sized[0]:
+        return _of_memory_word(name, *sized, memory_mib)
     if memory_mib is not None:
         return next((one for one in near if _same_memory(one.memory_mib, memory_mib)), None)
     sizes = {one.memory_mib for one in near}
@@ -177,6 +180,20 @@ def _profile(name: str, memory_mib: int | None) -> GpuProfile | None:
         names = ", ".join(one.name for one in near)
         raise InputError(f"gpu_profile.name is {name!r}, which may be one of several: write one of {names}.")
     raise InputError(_unknown_name(name))
+
+
+def _of_memory_word(name: str, near: Sequence[GpuProfile], said: int, memory_mib: int | None) -> GpuProfile | None:
+    """The product of a name with its memory; boards with other memory than the product's have it written as well."""
+    fitting = [one for one in near if _same_memory(one.memory_mib, memory_mib or said)]
+    if fitting:
+        return fitting[0]
+    if memory_mib is not None:
+        return near[0] if len(near) == 1 else None
+    known = " or ".join(f"{one.memory_mib} ({one.name})" for one in near)
+    raise InputError(
+        f"gpu_profile.name is {name!r}, and what is in the table has {known} MiB: write that name, or add "
+        "gpu_profile.memory_mib (what nvidia-smi prints as total)."
+    )
 
 
 def _check_slice(name: str, memory_mib: int | None) -> None:

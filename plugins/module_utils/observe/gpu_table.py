@@ -96,7 +96,7 @@ PROFILES: tuple[GpuProfile, ...] = (
     ),
     GpuProfile(
         "NVIDIA A100-SXM4-80GB", r"A(?:100|800)-SXM\d?-80GB",
-        ("a100-80gb-sxm", "a100sxm80", "a100-80", "a100-80gb"),
+        ("a100-80gb-sxm", "a100sxm80", "a100-80", "a100-80gb", "a800-80gb-sxm", "a800-80gb"),
         81920, "8.0", 2039, NVSWITCH, 600, 12,
         "reported, driver 555.42.02; A100 datasheet",
     ),
@@ -108,7 +108,7 @@ PROFILES: tuple[GpuProfile, ...] = (
     ),
     GpuProfile(
         "NVIDIA A100 80GB PCIe", r"A(?:100|800) 80GB PCIe",
-        ("a100-80gb-pcie", "a100pcie80"),
+        ("a100-80gb-pcie", "a100pcie80", "a800-80gb-pcie"),
         81920, "8.0", 1935, NVLINK_BRIDGE, 600, 12,
         "reported, driver 570.211.01; A100 80GB PCIe product brief",
     ),
@@ -227,8 +227,8 @@ PROFILES: tuple[GpuProfile, ...] = (
         "reported, driver 550.54.14; H100 NVL product brief",
     ),
     GpuProfile(
-        "NVIDIA H100 PCIe", r"H100 PCIe$",
-        ("h100pcie",),
+        "NVIDIA H100 PCIe", r"H(?:100|800) PCIe$",
+        ("h100pcie", "h800pcie"),
         81559, "9.0", 2000, NVLINK_BRIDGE, 600, 12,
         "reported, driver 580.82.09; H100 PCIe product brief",
     ),

@@ -25,6 +25,7 @@ __all__ = (
     "compute_capability_of",
     "gfx_of",
     "is_mig",
+    "of_memory_word",
     "other_maker",
     "profile_by_word",
     "profile_of",
@@ -36,12 +37,12 @@ __all__ = (
 # Compute capability of families that are not in the table. Source: NVIDIA's list "CUDA GPU Compute Capability"
 # (developer.nvidia.com/cuda-gpus and /cuda-legacy-gpus), read on 2026-11-23.
 _FAMILIES: tuple[tuple[str, str], ...] = (
-    (r"\bB40\b|RTX PRO [2-6]\d{3}\b|\b(?:RTX )?50[5-9]0\b", "12.0"),
+    (r"\bB40\b|RTX PRO [2-6]\d{3}D?\b|RTX 6000D\b|\b(?:RTX )?50[5-9]0D?\b", "12.0"),
     (r"\bThor\b", "11.0"),
     (r"\bG?B300\b", "10.3"),
     (r"\bG?B[12]00\b", "10.0"),
     (r"\bH(?:100|200|800|20)\b|\bGH200\b", "9.0"),
-    (r"\bL(?:4|20|40S?|2)\b|\b(?:RTX )?40[5-9]0\b|RTX [2-6]\d{3} (?:SFF )?Ada", "8.9"),
+    (r"\bL(?:4|20|40S?|2)\b|\b(?:RTX )?40[5-9]0D?\b|RTX [2-6]\d{3} (?:SFF )?Ada", "8.9"),
     (r"\bOrin\b", "8.7"),
     (r"\bA(?:2|10|10G|16|40)\b|RTX A[2-6]\d{3}|\b(?:RTX )?30[5-9]0\b", "8.6"),
     (r"\bA(?:30|100|800)\b", "8.0"),
@@ -73,7 +74,7 @@ _NVIDIA = re.compile(
 )
 # Makers of accelerators that vLLM has other builds or plugins for, and this collection none.
 _OTHERS: tuple[tuple[str, str], ...] = (
-    (r"\b(?:Intel|Arc|Gaudi\d?|Xe2?|Battlemage|Ponte Vecchio|Xeon)\b", "Intel"),
+    (r"\b(?:Intel|Arc|Gaudi ?\d?|Xe2?|Battlemage|Ponte Vecchio|Xeon|B(?:[5-7]0|5[78]0)|Max 1[15][05]0)\b", "Intel"),
     (r"\b(?:Huawei|Ascend|910[BC]\d?|Atlas)\b", "Huawei"),
     (r"\b(?:Google|TPU(?: ?v\d\w?)?|Trillium|Ironwood)\b", "Google"),
     (r"\b(?:AWS|Amazon|Trainium\d?|Inferentia\d?|trn\d|inf\d)\b", "Amazon"),
@@ -90,6 +91,8 @@ _OTHERS: tuple[tuple[str, str], ...] = (
 )
 # A slice of a GPU as nvidia-smi names it: "MIG 2g.20gb", "1g.10gb+me".
 _MIG = re.compile(r"\bMIG\b|\b\d+g\.\d+gb\b", re.IGNORECASE)
+# Memory at the end of a name: "H200 141GB", "RTX 4090 (48 GB)"
+_MEMORY = re.compile(r"^(.*?)[\s_-]*\(?\b(\d{1,3}) ?(?:GB|GiB|G)\b\)?$", re.IGNORECASE)
 # Names that do not say which memory a card has; what it is sold with.
 _SEVERAL_MEMORIES = {"h20": ("NVIDIA H20", "NVIDIA H20-3e")}
 
@@ -164,6 +167,16 @@ def profiles_by_words(text: str) -> list[GpuProfile]:
     ]
 
 
+def of_memory_word(text: str) -> tuple[list[GpuProfile], int] | None:
+    """The profiles that a name with its memory may mean ("H200 141GB"), and this memory in MiB; None without one."""
+    match = _MEMORY.match(text.strip())
+    if not match or not match.group(1):
+        return None
+    named = profile_by_word(match.group(1))
+    found = profiles_by_words(match.group(1))
+    return list(dict.fromkeys([*([named] if named else []), *found])), int(match.group(2)) * 1024
+
+
 def _joined(name: str) -> set[str]:
     """The words of a name, and what neighbours make together ("RTX 4090" is "rtx4090" as well)."""
     parts = _parts(name)
@@ -183,5 +196,7 @@ def _bare(word: str) -> str:
 
 
 def _plain(text: str) -> str:
-    found = re.sub(r"\b(nvidia|geforce|tesla|amd|instinct|radeon|generation|edition)\b", "", text.lower())
+    found = re.sub(
+        r"\b(nvidia|geforce|tesla|amd|instinct|radeon|generation|edition|hgx|dgx|nvlink)\b", "", text.lower()
+    )
     return re.sub(r"sxm\d\b", "sxm", found)

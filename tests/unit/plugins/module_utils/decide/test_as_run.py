@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -121,6 +122,25 @@ def test_a_quantization_that_is_not_counted_is_said() -> None:
     found = run(QWEN3, quantization="torchao")
     assert weights(found) == weights(run(QWEN3))
     assert any("torchao" in one for one in found["warnings"])
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+
+
+@pytest.mark.parametrize(
+    ("extra_args", "release", "length"),
+    [
+        ({"hf-overrides": {"rope_parameters": YARN}}, "0.28.0", 131072),
+        ({"hf-overrides": json.dumps({"rope_scaling": YARN})}, "0.20.0", 131072),
+        ({"rope-scaling": json.dumps(YARN)}, "0.10.2", 131072),
+        # since then the length is max_position_embeddings, which the overrides may say as well
+        ({"hf-overrides": {"rope_parameters": YARN}}, "0.33.0", 40960),
+        ({"hf-overrides": json.dumps({"rope_parameters": YARN, "max_position_embeddings": 131072})}, "0.33.0", 131072),
+        ({"hf-overrides": "{no JSON"}, "0.33.0", 40960),
+    ],
+)
+def test_the_length_by_yarn(extra_args: dict[str, Any], release: str, length: int) -> None:
+    assert run(QWEN3, extra_args=extra_args, engine_version=release)["max_model_len"] == length
 
 
 @pytest.mark.parametrize(

@@ -408,8 +408,34 @@ def test_contradictions(fields: dict[str, Any], told: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (
+            {"extra_args": {"enable-lora": True, "max-lora-rank": 24}},
+            "max-lora-rank is 24; write the next larger of 1, 8",
+        ),
+        ({"extra_args": {"max_loras": 4, "max_cpu_loras": 2}}, "2 is less than the 4 of max-loras; write 4 or more"),
+        (
+            {"speculative_config": {"method": "mtp", "num_speculative_tokens": 0}},
+            "num_speculative_tokens is 0; write how",
+        ),
+        ({"speculative_config": {"method": "eagel3", "model": "a/b"}}, "is 'eagel3'; did you mean 'eagle3'?"),
+        ({"speculative_config": {"method": "n-gram"}}, "is 'n-gram'; did you mean 'ngram'?"),
+    ],
+)
+def test_values_that_no_release_takes(fields: dict[str, Any], told: str) -> None:
+    (problem,) = problems_of(**fields)
+    assert told in problem
+
+
+@pytest.mark.parametrize(
     "fields",
     [
+        {"extra_args": {"max-lora-rank": 320, "max-loras": 2, "max-cpu-loras": 2}},
+        {"speculative_config": {"method": "qwen3_next_mtp", "num_speculative_tokens": 2}},
+        {"speculative_config": {"method": "eagle4", "model": "a/b"}},
+        {"speculative_config": {"method": "something_new", "model": "a/b"}},
+        {"speculative_config": {"model": "a/b", "num_speculative_tokens": 5}},
         {"shared_gpus": True, "gpu_memory_utilization": 0.4},
         {"language_model_only": False, "limit_mm_per_prompt": {"image": 1}},
         {"extra_args": {"swap-space": 4}, "engine_version": "0.17.0"},

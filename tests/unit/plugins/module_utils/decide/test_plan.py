@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import layout, plan
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import model as model_files
 
+from tests.unit.model_samples import QWEN3_8B_FP8
 from tests.unit.samples import LLAMA_70B, QWEN25_7B
 
 NODES = {"name": "big", "nodes": ["a", "b"], "network_interface": "ib0"}
@@ -47,6 +49,15 @@ def test_another_release_is_another_plan() -> None:
     hosts = {name: host(H100, {"name": "chat"}, engine_version=name) for name in ("0.19.0", "0.33.0")}
     found = planned(hosts)
     assert found["0.19.0"]["chat"]["memory"]["budget_gib"] < found["0.33.0"]["chat"]["memory"]["budget_gib"]
+
+
+def test_stages_are_no_choice_where_the_speed_of_a_gpu_is_not_known() -> None:
+    given = host({"name": "Radeon RX 7900 XTX", "count": 2, "memory_mib": 24560}, {"name": "chat"})
+    given["model_facts"] = {"chat": model_files.facts(QWEN3_8B_FP8)}
+    chat = planned({"a": given})["a"]["chat"]
+    assert chat["estimate"] is None
+    assert chat["pipeline_parallel_size"] == 1
+    assert chat["tensor_parallel_size"] * chat["data_parallel_size"] == 2
 
 
 def test_one_engine_over_two_hosts() -> None:
