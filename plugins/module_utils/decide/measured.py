@@ -64,6 +64,10 @@ TABLE: Sequence[Measured] = (
     Measured("loaded", 0.01, "GiB", H100_LOGS, ranks=(1, 1)),
     Measured("loaded", 0.09, "GiB", H100_LOGS + " (Qwen2.5-72B, Kimi-Dev-72B, Qwen3-32B)"),
     Measured("loaded_mla", 0.17, "GiB", "DeepSeek-V2-Lite and Kimi-VL-A3B of the " + H100_LOGS),
+    # Mixtures of experts leave less of that: their ranks have more of it before vLLM first looks at the free memory
+    # (77.18 GiB, against 77.66 of dense models).
+    Measured("early_experts", 0.0, "GiB", H100_LOGS, ranks=(1, 1)),
+    Measured("early_experts", 0.07, "GiB", H100_LOGS + " (Mixtral-8x7B, Kimi-VL-A3B and gpt-oss-20b, two ranks)"),
     # Memory outside of PyTorch that grows while vLLM profiles: kernels, cuBLAS, and with several ranks the buffers of
     # the fused all-reduce.
     Measured("non_torch", 0.13, "GiB", SWEEP, until=(0, 18), ranks=(1, 1)),
@@ -101,6 +105,14 @@ TABLE: Sequence[Measured] = (
     Measured("non_torch", 2.08, "GiB", H100_LOGS, since=(0, 12), ranks=(2, 3), capability=9.0, below=11.0),
     Measured("non_torch", 2.21, "GiB", H100_LOGS, since=(0, 12), ranks=(4, 1024), capability=9.0, below=11.0),
     Measured("non_torch", 0.25, "GiB", "Qwen2-7B on 2 x A100, vLLM 0.10.1.1"),
+    # What the engine's processes and the kernel's page cache take of a memory that host and GPU share: vLLM counts all
+    # that is no longer free there (utils/mem_utils.py:140-151).
+    Measured(
+        "host",
+        2.8,
+        "GiB",
+        "mean of five logs of DGX Spark, vLLM 0.18 and 0.25: 2.0 to 4.9, most after a cold load (NVIDIA/xr-ai#462)",
+    ),
     # CUDA graphs: a part for each layer at 51 captured batch sizes, more where experts are captured. Where vLLM takes
     # them off the KV cache this is what it estimates, which is less than they take (0.64 and 0.80 GiB); where it does
     # not (memory.py, subtracts_cuda_graphs), what they take.

@@ -48,12 +48,16 @@ WITHOUT_EXPERT_WORKSPACE = frozenset(("mxfp4", "gpt_oss_mxfp4"))
 
 @dataclass(frozen=True)
 class Gpu:
-    """What one GPU of a group offers. ``memory_gib`` is what CUDA sees, ``free_gib`` what of it nobody holds."""
+    """What one GPU of a group offers. ``memory_gib`` is what CUDA sees, ``free_gib`` what of it nobody holds.
+
+    ``unified`` says that this is the memory of the host.
+    """
 
     memory_gib: float
     free_gib: float
     capability: float = 9.0
     fast_links: bool = True
+    unified: bool = False
 
     @property
     def measured_as(self) -> float:
@@ -288,9 +292,11 @@ def accounts(model: Mapping[str, Any], sizes: Sizes, engine: Engine, gpu: Gpu) -
         weights = size * wide / GIB - elsewhere[place] + engine.number("loaded", sizes, gpu)
         if model.get("mla"):
             weights += engine.number("loaded_mla", sizes, gpu)
+        if model.get("is_moe"):
+            weights -= engine.number("early_experts", sizes, gpu)
         activation = _activation(model, sizes, engine, gpu, place == 0, place == count - 1)
         graphs = _graphs(model, sizes, engine, gpu, len(cut[place]))
-        outside = engine.number("non_torch", sizes, gpu)
+        outside = engine.number("non_torch", sizes, gpu) + (engine.number("host", sizes, gpu) if gpu.unified else 0.0)
         counted = graphs if engine.subtracts_cuda_graphs else 0.0
         left = budget - weights - activation - counted - outside - engine.reserved_gib
         if engine.kv_cache_memory_bytes is not None:

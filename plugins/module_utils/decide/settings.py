@@ -57,7 +57,7 @@ def gpu_of(pool: Pool, fast_links: bool) -> Gpu:
         unified = measured.unified_mib(pool.name)
         if not unified:
             raise kv_cache.Unknown("the memory of the GPUs", "see what gpu_info says of this host")
-        return Gpu(unified / MIB_PER_GIB, unified / MIB_PER_GIB, capability_of(pool), fast_links)
+        return Gpu(unified / MIB_PER_GIB, unified / MIB_PER_GIB, capability_of(pool), fast_links, unified=True)
     visible = measured.visible_mib(pool.name, pool.memory_total_mib, pool.memory_reserved_mib)
     free = min(visible, pool.memory_free_mib or visible)
     return Gpu(
@@ -66,6 +66,7 @@ def gpu_of(pool: Pool, fast_links: bool) -> Gpu:
         # AMD's cards have kernels of their own; the measured numbers of old NVIDIA cards do not apply
         capability=capability_of(pool) or 9.0,
         fast_links=fast_links,
+        unified=measured.is_unified(pool.name),
     )
 
 

@@ -52,6 +52,21 @@ def engine(version: str = "0.19.0", **more: Any) -> Engine:
     return Engine(engine_versions.of(version), 0.95, 8192, 1024, **{"model_runner": 1, **more})
 
 
+def test_what_experts_leave_of_the_buffers_of_several_ranks() -> None:
+    """Model loading took 43.51 GiB for Mixtral-8x7B on two H100, vLLM 0.19.0, and 67.80 for Qwen2.5-72B."""
+    for config, loaded in ((MIXTRAL, 43.51), (QWEN_72B, 67.80)):
+        account = memory.accounts(model_files.facts(config), Sizes(2), engine(), H100)[0]
+        assert account.weights_gib == pytest.approx(loaded, abs=0.02)
+
+
+def test_a_memory_that_host_and_gpu_share_pays_for_the_processes_of_the_host() -> None:
+    model, spark = model_files.facts(LLAMA_8B), Gpu(121.63, 121.63, 12.1)
+    own = memory.accounts(model, Sizes(), engine("0.33.0"), spark)[0]
+    shared = memory.accounts(model, Sizes(), engine("0.33.0"), replace(spark, unified=True))[0]
+    assert own.kv_cache_gib - shared.kv_cache_gib == pytest.approx(2.8)
+    assert shared.weights_gib == own.weights_gib
+
+
 @pytest.mark.parametrize(
     ("config", "sizes", "weights", "rest", "kv"),
     [
