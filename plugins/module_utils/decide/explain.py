@@ -32,6 +32,7 @@ MOST_GPUS = 16
 # A step of so many tokens keeps a GPU busy (vLLM's own value on most of them, engine/arg_utils.py:2740-2790).
 BATCHED_TOKENS = 2048
 MOST_HOSTS = 4
+CACHE_SIZES = ("kv_cache_memory_gib", "kv_cache_memory_bytes")
 
 
 def quantized(model: Mapping[str, Any], bits: int) -> dict[str, Any]:
@@ -92,6 +93,7 @@ def _memory_remedies(
         if 1 <= most < instance.min_concurrency:
             yield f"write min_concurrency: {int(most)} or less"
     sized = [option.sizes for option in options if option.fit]
+    yield from _open_cache(instance, model, sized, pool, settings)
     if settings.engine.max_num_batched_tokens > BATCHED_TOKENS:
         fewer_tokens = replace(settings.engine, max_num_batched_tokens=BATCHED_TOKENS)
         if instance.max_num_batched_tokens or any(_fit(model, one, instance, fewer_tokens, pool) for one in sized):
@@ -117,6 +119,19 @@ def _memory_remedies(
         )
     else:
         yield "use GPUs with more memory"
+
+
+def _open_cache(
+    instance: Instance, model: Mapping[str, Any], sized: Sequence[Sizes], pool: Pool, settings: Settings
+) -> Iterator[str]:
+    """Give up a written size of the KV cache where what the GPU has left is enough."""
+    written = next((name for name in CACHE_SIZES if getattr(instance, name) is not None), None)
+    if written is None:
+        return
+    engine = replace(settings.engine, kv_cache_memory_bytes=None)
+    opened = replace(instance, **dict.fromkeys(CACHE_SIZES))
+    if any(_fit(model, one, opened, engine, pool) for one in sized):
+        yield f"leave {written} out"
 
 
 def _spread_cache(

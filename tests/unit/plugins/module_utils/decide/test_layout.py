@@ -647,6 +647,15 @@ class TestWhatDoesNotFit:
         parts = ("weights_gib", "activation_gib", "cuda_graphs_gib", "non_torch_gib", "kv_cache_gib")
         assert sum(found["memory"][part] for part in parts) <= found["memory"]["total_gib"]
 
+    @pytest.mark.parametrize("field", ["kv_cache_memory_gib", "kv_cache_memory_bytes"])
+    def test_a_written_cache_that_is_too_small_may_be_left_out(self, field: str) -> None:
+        asked = {"max_model_len": 32768, "tensor_parallel_size": 4, "gpus": 4}
+        small = {field: 0.1 if field.endswith("gib") else GIB // 10}
+        refused = one(T4_X4, QWEN25_7B, **asked, **small)["rejected"]
+        assert refused["rule"] == "kv_cache_too_small"
+        assert f"leave {field} out" in refused["remedies"]
+        assert one(T4_X4, QWEN25_7B, **asked)["rejected"] is None
+
     def test_a_cache_in_bytes_is_not_written_twice(self) -> None:
         refused = one(T4_X4, QWEN25_7B, kv_cache_memory_bytes=40 * GIB)["rejected"]
         assert refused["remedies"] == ["write kv_cache_memory_gib: 9.2 and leave kv_cache_memory_bytes out"]
