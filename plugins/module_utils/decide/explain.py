@@ -129,7 +129,7 @@ def _open_cache(
     if written is None:
         return
     engine = replace(settings.engine, kv_cache_memory_bytes=None)
-    opened = replace(instance, **dict.fromkeys(CACHE_SIZES))
+    opened = replace(instance, kv_cache_memory_gib=None, kv_cache_memory_bytes=None)
     if any(_fit(model, one, opened, engine, pool) for one in sized):
         yield f"leave {written} out"
 
