@@ -7,11 +7,10 @@ from typing import Any
 
 import yaml
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import corrections
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, terminal
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -24,8 +23,6 @@ HEADER = """\
 # Corrections of the planner, from the receipts of a fleet (playbook calibrate). Read them; then give them to the
 # playbooks plan and deploy as a variable of the hosts, in group_vars or with --extra-vars @FILE.
 """
-
-display = Display()
 
 
 class ActionModule(ActionBase):
@@ -44,9 +41,7 @@ class ActionModule(ActionBase):
         receipts = [one for answer in answers.values() for one in answer.get("receipts") or ()]
         found = calibration.suggest(receipts)
         after = calibration.errors(receipts, calibration.rows(found))
-        display.display(
-            "\n" + corrections.table(found, len(receipts), calibration.errors(receipts), after, lost) + "\n"
-        )
+        terminal.show("\n" + corrections.table(found, len(receipts), calibration.errors(receipts), after, lost) + "\n")
         try:
             path = files.target(arguments["file"], "calibration_file")
             text = HEADER + yaml.safe_dump({calibration.VARIABLE: found}, sort_keys=False)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import calibration, instances, layout, plan
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import table
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import terminal
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.layout_inputs import layout_inputs
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
@@ -22,8 +22,6 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
     "engine_version": {"type": "str"},
     "calibration": {"type": "raw"},
 }
-
-display = Display()
 
 
 class ActionModule(ActionBase):
@@ -45,7 +43,7 @@ class ActionModule(ActionBase):
         refused = [one["rejected"]["sentence"] for one in decided if one["rejected"]]
         if refused:
             return {**result, "failed": True, "msg": "\n".join(refused)}
-        display.display(table.table({"hosts": {host: {"gpu_facts": given["gpu_facts"], "instances": decided}}}))
+        terminal.show(table.table({"hosts": {host: {"gpu_facts": given["gpu_facts"], "instances": decided}}}))
         files = {name: found.get("files") or [] for name, found in given["model_facts"].items()}
         return {**result, "layouts": decided, "model_files": files}
 

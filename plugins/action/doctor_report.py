@@ -7,10 +7,9 @@ import json
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import diagnosis
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, terminal
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -19,8 +18,6 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 }
 # What the task of the playbook registered on each host.
 RESULT = "doctor_info"
-
-display = Display()
 
 
 class ActionModule(ActionBase):
@@ -35,7 +32,7 @@ class ActionModule(ActionBase):
         arguments = self.validate_argument_spec(argument_spec=ARGUMENT_SPEC)[1]
         hostvars = (task_vars or {})["hostvars"]
         found = diagnosis.report({host: plain(hostvars[host].get(RESULT) or {}) for host in arguments["hosts"]})
-        display.display("\n" + diagnosis.text(found) + "\n")
+        terminal.show("\n" + diagnosis.text(found) + "\n")
         try:
             path = files.target(arguments["report"], "doctor_report")
             text = json.dumps(found, indent=2, sort_keys=True) + "\n"

@@ -9,17 +9,15 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
-from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.systemd import DIGEST
 from ansible_collections.gpufleet.vllm.plugins.modules.instances import ARGUMENTS, TEMPLATE
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import terminal
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = ARGUMENTS
 
 DEFAULT_TIMEOUT = 3600
 SECONDS_BETWEEN_LINES = 15
-
-display = Display()
 
 
 class Broken(Exception):
@@ -57,7 +55,7 @@ class ActionModule(ActionBase):
         while True:
             answer = self.call("gpufleet.vllm.instances", arguments)
             if answer["started"] or answer["restarted"]:
-                display.display(f"{self.host}: {answer['msg']}")
+                terminal.show(f"{self.host}: {answer['msg']}")
             for key in ("written", "started", "restarted", "diff"):
                 answer[key] = [*told.get(key, []), *(answer.get(key) or [])]
             told = {**answer, "changed": answer["changed"] or told.get("changed", False)}
@@ -85,7 +83,7 @@ class ActionModule(ActionBase):
                 )
             if waited - shown >= SECONDS_BETWEEN_LINES:
                 shown = waited
-                display.display(f"{self.host}: others wait for vllm@{name}: {answer['stage']} ({waited:.0f} s)")
+                terminal.show(f"{self.host}: others wait for vllm@{name}: {answer['stage']} ({waited:.0f} s)")
             wanted["restarts_before"] = answer["restarts"]
 
     def call(self, module: str, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -10,13 +10,12 @@ from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import download as ends
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import progress
 from ansible_collections.gpufleet.vllm.plugins.modules.model_snapshot import ARGUMENTS
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils import hub_answers
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import hub_answers, terminal
 
 ARGUMENT_SPEC = ARGUMENTS
 SECONDS_BETWEEN_LOOKS = 2
@@ -27,8 +26,6 @@ PAUSE_SECONDS = 5
 PLAIN_BYTES = 50_000_000_000
 # A file that is damaged on its way is fetched once more; then it is not chance.
 ROUNDS = 2
-
-display = Display()
 
 
 class Stopped(Exception):
@@ -103,7 +100,7 @@ class ActionModule(ActionBase):
 
     def say(self, words: str) -> None:
         """Show a line."""
-        display.display(f"{self.host}: {self.arguments['model']}: {words}")
+        terminal.show(f"{self.host}: {self.arguments['model']}: {words}")
 
     def present(self) -> dict[str, Any]:
         """Bring the snapshot about."""

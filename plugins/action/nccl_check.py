@@ -8,12 +8,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
     collective_events,
     collective_probes,
     collective_report,
 )
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import terminal
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 SECONDS_BETWEEN_LOOKS = 1
@@ -21,8 +21,6 @@ SECONDS_BETWEEN_LINES = 10
 # Beyond the limit of the check itself.
 GRACE_SECONDS = 30
 SCHEMA_VERSION = 1
-
-display = Display()
 
 
 class Broken(Exception):
@@ -72,7 +70,7 @@ class ActionModule(ActionBase):
             stage = collective_events.stage(events)
             if waited - shown_at >= SECONDS_BETWEEN_LINES or (stage != shown and waited - shown_at >= 1):
                 shown, shown_at = stage, waited
-                display.display(f"{self.host}: {self.check['name']}: {words}: {stage} ({waited:.0f} s)")
+                terminal.show(f"{self.host}: {self.check['name']}: {words}: {stage} ({waited:.0f} s)")
             if not answer["running"] or waited >= limit:
                 break
             time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -118,5 +116,5 @@ class ActionModule(ActionBase):
         if state == "fail":
             return {**told, "failed": True, "msg": "\n".join(sentences)}
         summary = collective_report.summary(measured) if measured else "done; the first host has the figures"
-        display.display(f"{self.host}: {self.check['name']}: all-reduce: {summary}")
+        terminal.show(f"{self.host}: {self.check['name']}: all-reduce: {summary}")
         return {**told, "msg": summary, "warnings": sentences}

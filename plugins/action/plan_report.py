@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import plan
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import facts
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import names, page, report, table
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, plan_input, plan_models
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, plan_input, plan_models, terminal
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -26,8 +25,6 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 GPU_RESULT = "plan_gpu"
 MODEL_RESULT = "plan_models"
 WRITERS = {"report": report.to_json, "page": page.page}
-
-display = Display()
 
 
 class ActionModule(ActionBase):
@@ -46,7 +43,7 @@ class ActionModule(ActionBase):
             targets = {name: files.target(arguments[name], f"plan_{name}") for name in WRITERS}
             asked = plan_input.read(self._variables["hostvars"], arguments["hosts"])
             found = report.build(plan.plan_hosts(self._inputs(asked)))
-            display.display("\n" + table.table(found) + "\n")
+            terminal.show("\n" + table.table(found) + "\n")
             written = [self._write(path, WRITERS[name](found)) for name, path in targets.items() if path]
         except InputError as error:
             return {**result, "failed": True, "msg": str(error)}
@@ -105,7 +102,7 @@ class ActionModule(ActionBase):
         if differs and not self._task.check_mode:
             files.write(path, text)
         done = "is as it was" if not differs else "would be written" if self._task.check_mode else "written"
-        display.display(f"{path}: {done}")
+        terminal.show(f"{path}: {done}")
         return differs
 
     def _verdict(self, refused: list[tuple[str, str]], fail_on_rejected: bool) -> dict[str, Any]:

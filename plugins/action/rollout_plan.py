@@ -7,11 +7,10 @@ from collections import Counter
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import rollout, rollout_record
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import rollout as show
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, rollout_file
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, rollout_file, terminal
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
@@ -28,8 +27,6 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 }
 # What the role registered on each host.
 RESULT = {"rollout": "serve_compared", "rollback": "rollout_back"}
-
-display = Display()
 
 
 class ActionModule(ActionBase):
@@ -61,7 +58,7 @@ class ActionModule(ActionBase):
             path = rollout_file.target(arguments["record"], kind)
             shown = plain(arguments["shown"])
             if not arguments["begin"] or (shown is not None and shown != found["batches"]):
-                display.display("\n" + show.plan(found) + "\n")
+                terminal.show("\n" + show.plan(found) + "\n")
             begins = arguments["begin"] and bool(found["batches"] or found["drained"]) and not self._task.check_mode
             if begins:
                 record = rollout_record.begin(
@@ -74,7 +71,7 @@ class ActionModule(ActionBase):
                     found["together"],
                 )
                 files.write(path, rollout_record.text(record))
-                display.display(f"The record of this {kind} is {path}.")
+                terminal.show(f"The record of this {kind} is {path}.")
         except InputError as error:
             return {**result, "failed": True, "msg": str(error)}
         return {

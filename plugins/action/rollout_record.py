@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import rollout, rollout_record
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.show import rollout as show
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils import rollout_file
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import rollout_file, terminal
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils.plain import plain
 
 ASKS = ("goes_on", "to_back_out")
@@ -28,8 +27,6 @@ ARGUMENT_SPEC: dict[str, dict[str, Any]] = {
 }
 # A fact of each host: the steps that could not be written down yet.
 UNWRITTEN = "gpufleet_rollout_unwritten"
-
-display = Display()
 
 
 class ActionModule(ActionBase):
@@ -159,6 +156,6 @@ class ActionModule(ActionBase):
             except InputError:
                 return {"failed": True, "msg": "\n".join([told, *rollout_record.lines(events)])}
         table = show.result(record)
-        display.display(f"\n{table}\n" if table else "")
+        terminal.show(f"\n{table}\n" if table else "")
         failed = record["state"] != rollout_record.ENDED or not told.startswith("The record is")
         return {"changed": True, "msg": f"{rollout_record.sentence(record)}\n{told}", "failed": failed}

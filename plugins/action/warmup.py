@@ -7,14 +7,12 @@ import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import warm
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import terminal
 
 DEFAULT_TIMEOUT = 3600
 DEFAULT_SECONDS = 300
 SECONDS_BETWEEN_LINES = 15
-
-display = Display()
 
 
 class Broken(Exception):
@@ -49,7 +47,7 @@ class ActionModule(ActionBase):
         answer = self.wait()
         if answer["request"] is None:
             words = f"rank {self._task.args.get('node_rank')} runs; the first of its hosts answers for it"
-            display.display(f"{self.title}: {words}")
+            terminal.show(f"{self.title}: {words}")
             proof = {"process": answer["process"], "warm": answer["warm"], "warmup": None}
             return {**result, **answer, "msg": words, "proof": proof}
         return {**result, **answer, **self.warm(answer)}
@@ -74,7 +72,7 @@ class ActionModule(ActionBase):
                 return {**answer, "waited_seconds": round(waited, 1)}
             if answer["stage"] != shown or time.monotonic() - shown_at >= SECONDS_BETWEEN_LINES:
                 shown, shown_at = answer["stage"], time.monotonic()
-                display.display(f"{self.title}: {shown} ({waited:.0f} s)")
+                terminal.show(f"{self.title}: {shown} ({waited:.0f} s)")
             if waited >= timeout:
                 raise Broken(
                     {
@@ -98,7 +96,7 @@ class ActionModule(ActionBase):
                 left = len(answer["steps"]) - number + 1
                 remarks.append(f"the warm-up left out {left} of its steps after {waited:.0f} s (warmup_seconds)")
                 break
-            display.display(f"{self.title}: warming up, {number} of {len(answer['steps'])}: {step['words']}")
+            terminal.show(f"{self.title}: warming up, {number} of {len(answer['steps'])}: {step['words']}")
             measured.append(self.call(step=step, restarts_before=answer["restarts"])["measured"])
         warmed = {
             "kind": answer["request"]["kind"],
@@ -110,7 +108,7 @@ class ActionModule(ActionBase):
             "steps": measured,
         }
         words = warm.sentence(answer["warm"], warmed)
-        display.display(f"{self.title}: {words}")
+        terminal.show(f"{self.title}: {words}")
         return {
             "msg": words,
             "proof": {"process": answer["process"], "warm": answer["warm"], "warmup": warmed},

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.visible import visible
+
 
 class GpufleetError(Exception):
     """A fault that a person can mend: the message is a full sentence for them.
 
-    It says what is wrong, where it was written or seen, and what to write or do instead.
+    It says what is wrong, where it was written or seen, and what to write or do instead. It may quote strangers.
     """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class InputError(GpufleetError):

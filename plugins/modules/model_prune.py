@@ -63,7 +63,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_s
 
 SETTINGS = Path("/etc/vllm")
 # The role serve writes the settings as plain YAML, a key on a line of its own.
-SETTING = re.compile(r"^(model|revision):\s*['\"]?([^'\"\n]+?)['\"]?\s*$", re.MULTILINE)
+SETTING = re.compile(r"^(model|revision): *['\"]?([^'\"\n ](?:[^'\"\n]*[^'\"\n ])?)['\"]? *$", re.MULTILINE)
 
 
 def used() -> set[tuple[str, str]]:

@@ -18,7 +18,7 @@ GOOD, PREVIOUS = "good", "previous"
 OURS = "# Written by Ansible (gpufleet.vllm."
 DIGEST = re.compile(r"^GPUFLEET_DIGEST=(\S+)$", re.MULTILINE)
 # A setting that is one word or number; the role serve writes plain YAML, an option of vllm serve on a line of its own.
-SETTING = re.compile(r"^([a-z0-9-]+): *['\"]?([^'\"\n]+?)['\"]? *$", re.MULTILINE)
+SETTING = re.compile(r"^([a-z0-9-]+): *['\"]?([^'\"\n ](?:[^'\"\n]*[^'\"\n ])?)['\"]? *$", re.MULTILINE)
 DEFAULT_PORT = 8000
 
 
@@ -26,7 +26,7 @@ def read(text: str | None) -> dict[str, Any] | None:
     """Read a state; None for one that is not there, cannot be read or is of another version."""
     try:
         found = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and found.get("schema_version") == SCHEMA_VERSION else None
 

@@ -79,7 +79,7 @@ def read(written: str, path: str) -> dict[str, Any]:
     """Read a record; raises InputError for what is none."""
     try:
         found = json.loads(written)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION or "hosts" not in found:
         raise InputError(f"{path} is no record of a roll-out; name another file in rollout_record, or remove it.")

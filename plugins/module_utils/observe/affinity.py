@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 # "0-31,64-95", "105", "0,2,4,6"
 _RANGES = re.compile(r"^\d{1,5}(?:-\d{1,5})?(?:,\d{1,5}(?:-\d{1,5})?)*$")
-_NUMA_TEXT = re.compile(r"\bNUMA(?:\s+node)?\s*[:#]?\s*(\d{1,3})\b", re.IGNORECASE)
+_NUMA_TEXT = re.compile(r"\bNUMA(?:\s{1,8}node)?\s{0,8}[:#]?\s{0,8}(\d{1,3})\b", re.IGNORECASE)
 NOT_AVAILABLE = "N/A"
 TAB = 8
 # Stands where a wrapped row was joined and it cannot be known whether a blank belongs there.
@@ -50,7 +50,7 @@ class _Word:
 
 def is_cell(word: str) -> bool:
     """Whether a word can be an affinity cell, or several glued together."""
-    return bool(re.match(r"^(?:[\d,\-]+|N/A|/A|A|N/|N)+$", word))
+    return bool(re.match(r"^(?:[\d,\-]|N/A|/A|A|N/|N)+$", word))
 
 
 def read(tails: Sequence[Tail | None], columns: Sequence[str] | None, warnings: list[str]) -> list[Cells]:

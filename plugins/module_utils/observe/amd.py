@@ -44,7 +44,7 @@ def parse_amd(texts: Mapping[str, str]) -> dict[str, Any]:
 def _read(text: str, state: AmdValues) -> None:
     if not text.strip():
         return
-    start = re.search(r"^\s*[\[{](?=\s*[\"\[{])", text, re.MULTILINE)
+    start = re.search(r"^[ \t]*[\[{](?=\s{0,80}[\"\[{])", text, re.MULTILINE)
     if start:
         read_json(text, start.start(), state)
     else:

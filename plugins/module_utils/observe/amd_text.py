@@ -18,11 +18,11 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.tables impor
 
 _BDF = r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]"
 _LABEL = rf"(?:GPU\d{{1,3}}|[GH]CU\[\d{{1,3}}\]|{_BDF})"
-_GPU_LINE = re.compile(r"^\s*[GH][PC]U\[(\d{1,3})\]\s*:\s*(?:\(Topology\)\s*)?([^:]+?)\s*:\s*(.*?)\s*$")
+_GPU_LINE = re.compile(r"^\s*[GH][PC]U\[(\d{1,3})\]\s*:\s*(?:\(Topology\)\s*)?([^:\s](?:[^:]*[^:\s])?)\s*:\s*(.*)$")
 _SECTION_LINE = re.compile(r"^\s*GPU: (\d{1,3})\s*$")
-_PAIR_LINE = re.compile(r"^\s+([A-Z_]+):\s*(\S.*?)\s*$")
+_PAIR_LINE = re.compile(r"^\s+([A-Z_]+):\s*(\S.*)$")
 _BUS_LINE = re.compile(rf"^\s*GPU(\d{{1,3}})\s+({_BDF})\b")
-_OVERVIEW_NAME = re.compile(rf"^\s*({_BDF})\s+(\S.*?)\s{{2,}}")
+_OVERVIEW_NAME = re.compile(rf"^\s*({_BDF})\s+(\S.{{0,100}}?)\s{{2,}}")
 _OVERVIEW_MEMORY = re.compile(r"^\s*(\d{1,3})\s+\S.*\s(\d+)/(\d+) MB\s*$")
 # Keys of amd-smi list and static, by the name of the value here.
 _PAIR_KEYS = {

@@ -87,12 +87,11 @@ def _nodes_from_sys(files: Mapping[str, str]) -> list[dict[str, Any]]:
 
 
 def _nodes_from_numactl(text: str) -> list[dict[str, Any]]:
-    nodes: list[dict[str, Any]] = []
-    for match in re.finditer(r"^node (\d+) cpus:([\d ]*)$", text, re.MULTILINE):
-        size = re.search(rf"^node {match[1]} size: (\d+) MB$", text, re.MULTILINE)
-        cpus = expand_ranges(",".join(match[2].split()))
-        nodes.append(_node(int(match[1]), cpus, int(size[1]) if size else None))
-    return nodes
+    sizes = dict(re.findall(r"^node (\d{1,6}) size: (\d{1,12}) MB$", text, re.MULTILINE))
+    return [
+        _node(int(number), expand_ranges(",".join(cpus.split())), int(sizes[number]) if number in sizes else None)
+        for number, cpus in re.findall(r"^node (\d{1,6}) cpus:([\d ]*)$", text, re.MULTILINE)
+    ]
 
 
 def _nodes_from_lscpu(lscpu: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -23,9 +23,9 @@ WORK = "/etc/vllm/drivers.json"
 FABRIC_MANAGER = "nvidia-fabricmanager.service"
 # What the subnet manager of the fifth NVLink reaches the switches by.
 NVLINK_MODULES = ("ib_umad", "mlx5_ib")
-_LOCAL_FOLDER = re.compile(r"^(?:file|copy):(?://)?(/.*?)/*$")
+_LOCAL_FOLDER = re.compile(r"^(?:file|copy):(?://)?(/.*)$")
 _DRIVER_VERSION = re.compile(
-    r"^Package: (?:nvidia-driver-cuda|nvidia-open|cuda-drivers|nvidia-driver)\n(?:.+\n)*?Version: ([^\n]+)",
+    r"^Package: (?:nvidia-driver-cuda|nvidia-open|cuda-drivers|nvidia-driver)\n(?:.+\n){0,80}?Version: ([^\n]+)",
     re.MULTILINE,
 )
 
@@ -48,8 +48,8 @@ def sources(machine: str, root: Path = Path("/"), release: str = "") -> list[pac
     for entry in found:
         entry["keys"], missing_key = _keys(entry, root)
         folder = _LOCAL_FOLDER.match(entry["uri"])
-        entry["missing"] = missing_key or bool(folder and not (root / folder[1].lstrip("/")).is_dir())
-        entry["drivers"] = _drivers(root / folder[1].lstrip("/")) if folder else None
+        entry["missing"] = missing_key or bool(folder and not (root / folder[1].strip("/")).is_dir())
+        entry["drivers"] = _drivers(root / folder[1].strip("/")) if folder else None
     return found
 
 

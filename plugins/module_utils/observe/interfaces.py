@@ -19,7 +19,7 @@ def interfaces(text: str, speeds: Path = SPEEDS) -> dict[str, dict[str, Any]]:
     """
     try:
         entries = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     found = {}
     for entry in entries if isinstance(entries, list) else ():

@@ -15,8 +15,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.nvidia_xml i
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import clean_lines
 
 _GPU = re.compile(r"^GPU ([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])\s*$")
-_LINE = re.compile(r"^( +)(\S.*?)(?:\s*:\s(.*))?$")
-_TOP = re.compile(r"^(\S[^:]*?)\s*:\s*(.*?)\s*$")
+_INDENTED = re.compile(r"^( +)(?=\S)")
+_COLON = re.compile(r":\s")
+_TOP = re.compile(r"^([^\s:](?:[^:]*[^\s:])?)\s*:\s*(.*)$")
 _VERSION = re.compile(r"^\d+(?:\.\d+)+")
 # Where a value of the text stands in the XML. Source: both outputs of one driver side by side, 460 to 610.
 _PATHS = {
@@ -62,7 +63,10 @@ _PROCESS_PATHS = {"type": "type", "name": "process_name", "used gpu memory": "us
 _MEMORY = re.compile(r"^(?:shared )?fb memory usage/(total|reserved|used|free)$")
 _UNCORRECTABLE = re.compile(r"^ecc errors/(volatile|aggregate)/([sd]ram uncorrectable[\w -]*)$")
 # The plain table: "|   0  NVIDIA L4     On  |   00000000:01:00.0 Off |   0 |" and the line below it.
-_TABLE_NAME = re.compile(r"^\s*(\d{1,3})\s+(\S.*?)\s+(On|Off|N/A)\s+([0-9A-Fa-f]{8}:[0-9A-Fa-f:.]+)\s+(?:On|Off|N/A)\b")
+_TABLE_NAME = re.compile(
+    r"^\s*(\d{1,3})\s{1,9}(\S.{0,99}?)\s{1,60}(On|Off|N/A)\s{1,60}([0-9A-Fa-f]{8}:[0-9A-Fa-f:.]{1,20})\s{1,60}"
+    r"(?:On|Off|N/A)\b"
+)
 _TABLE_MEMORY = re.compile(r"\s(\d+)MiB\s*/\s*(\d+)MiB\s")
 _TABLE_VERSIONS = re.compile(r"Driver Version: ([\d.]+)\s+CUDA Version: ([\d.]+|N/A|ERR!)")
 
@@ -73,7 +77,7 @@ def parse_query_text(text: str) -> dict[str, Any]:
     elements: list[ET.Element] = []
     path: list[tuple[int, str]] = []
     for line in clean_lines(text):
-        gpu, pair, found = _GPU.match(line), _TOP.match(line), _LINE.match(line)
+        gpu, pair, found = _GPU.match(line), _TOP.match(line), _INDENTED.match(line)
         if gpu:
             elements.append(ET.Element("gpu", id=gpu[1]))
             path = []
@@ -81,8 +85,9 @@ def parse_query_text(text: str) -> dict[str, Any]:
             top.setdefault(pair[1].lower(), pair[2])
         elif found and elements:
             depth = len(found[1])
-            path = [step for step in path if step[0] < depth] + [(depth, found[2].lower())]
-            _put(elements[-1], "/".join(step[1] for step in path), found[3])
+            key, *value = _COLON.split(line[depth:], maxsplit=1)
+            path = [step for step in path if step[0] < depth] + [(depth, key.rstrip().lower())]
+            _put(elements[-1], "/".join(step[1] for step in path), value[0] if value else None)
     if not elements:
         raise ParseError("This is no output of nvidia-smi -q: it has no line 'GPU 00000000:01:00.0'.", 1, 1)
     attached = top.get("attached gpus", "")

@@ -12,11 +12,11 @@ from typing import Any
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import ParseError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import clean_lines
 
-_GPU = re.compile(r"^\s*GPU (\d+):\s*(.*?)\s*(?:\(UUID: (GPU-[^)]*)\))?\s*$")
-_LINK = re.compile(r"^\s*Link (\d+):\s*(.*)$")
+_GPU = re.compile(r"^\s*GPU (\d{1,4}):\s{0,9}(.{0,200}?)\s{0,9}(?:\(UUID: (GPU-[^)]{0,100})\))?$")
+_LINK = re.compile(r"^\s*Link (\d{1,4}):\s*(.*)$")
 _SPEED = re.compile(r"^([\d.]+) GB/s$")
-_MIG = re.compile(r"^\s*MIG (\S+)\s+Device\s+(\d+):\s*(?:\(UUID: (MIG-[^)]*)\))?\s*$")
-_UNITS = re.compile(r"\s*\[[^\]]*\]\s*$")
+_MIG = re.compile(r"^\s*MIG (\S+)\s+Device\s+(\d{1,4}):\s*(?:\(UUID: (MIG-[^)]*)\))?$")
+_UNITS = re.compile(r"\[[^\[\]]*\]$")
 # The tool's own words for a driver that does not answer. Source: nvidia-smi 367 to 610.
 _COMPLAINT = re.compile(
     r"nvidia-smi has failed|failed to initialize nvml|no devices were found|command not found|"
@@ -124,12 +124,12 @@ def parse_query(text: str) -> list[dict[str, str | None]]:
             1,
         )
     rows = _csv_rows(lines[start:])
-    keys = [_UNITS.sub("", key.strip()) for key in rows[0]]
+    keys = [_UNITS.sub("", key.strip()).rstrip() for key in rows[0]]
     return [{key: _query_value(value) for key, value in zip(keys, row)} for row in rows[1:] if len(row) == len(keys)]
 
 
 def _is_query_header(line: str) -> bool:
-    first = _UNITS.sub("", line.split(",")[0].strip())
+    first = _UNITS.sub("", line.split(",", 1)[0].strip()).rstrip()
     return "," in line and bool(re.match(r"^[a-z_]+(\.[a-zA-Z_.]+)?$", first)) and not first.isdigit()
 
 

@@ -24,6 +24,9 @@ _VERSION = re.compile(r"^\d+(\.\d+)+")
 _MIB = re.compile(r"^(\d+) MiB$")
 _LOST = re.compile(r"GPU is lost|GPU requires reset|Unknown Error", re.IGNORECASE)
 
+# No host has more; what says so is none.
+MOST_GPUS = 256
+
 
 def parse_nvidia_xml(text: str) -> dict[str, Any]:
     """Read the whole answer: driver and CUDA version, number of attached GPUs, devices, warnings.
@@ -32,7 +35,7 @@ def parse_nvidia_xml(text: str) -> dict[str, Any]:
     skipped. Raises ParseError with line and column where the document itself cannot be read.
     """
     root = _document(text)
-    devices = [device_from_element(gpu, index) for index, gpu in enumerate(root.findall("gpu"))]
+    devices = [device_from_element(gpu, index) for index, gpu in enumerate(root.findall("gpu")[:MOST_GPUS])]
     attached = _integer(_value(root, "attached_gpus"))
     warnings: list[str] = []
     if attached is not None and attached != len(devices):

@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import ParseError
 
 _ARMOR = re.compile(
-    r"-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?\n(?:[^\r\n]+:[^\r\n]*\r?\n)*[ \t]*\r?\n(.*?)"
-    r"-----END PGP PUBLIC KEY BLOCK-----",
-    re.DOTALL,
+    r"-----BEGIN PGP PUBLIC KEY BLOCK-----[ \t]*\r?\n(?:[^\r\n:]+:[^\r\n]*\r?\n)*[ \t]*\r?\n((?:[^-]|-(?!----))*)"
+    r"-----END PGP PUBLIC KEY BLOCK-----"
 )
 _PUBLIC_KEY = 6
 

@@ -32,7 +32,7 @@ Entry = dict[str, Any]
 EMBEDDED = "embedded"
 # apt reads no other names in sources.list.d (apt.conf(5), Dir::Etc::sourceparts).
 FILE_NAME = re.compile(r"^[A-Za-z0-9_.-]+\.(?:list|sources)$")
-_WORD = re.compile(r'(?:"[^"]*"|\[[^\]]*\]|[^\s"\[])+')
+_WORD = re.compile(r'(?:"[^"]{0,400}"|\[[^\]]{0,400}\]|[^\s"\[])+')
 _FIELD = re.compile(r"^([A-Za-z][A-Za-z0-9-]*)\s*:(.*)$")
 _NO = ("no", "false", "without", "off", "disable", "0")
 _YES = ("yes", "true", "with", "on", "enable", "1")

@@ -14,7 +14,7 @@ RDMA_VENDORS = {"15b3": "mellanox", "14e4": "broadcom", "8086": "intel", "1425":
 
 _SLOT = re.compile(r"^((?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) (.*)$", re.IGNORECASE)
 _CODES = re.compile(r"\[([0-9a-f]{4}):([0-9a-f]{4})\]", re.IGNORECASE)
-_CLASS = re.compile(r"^([^:\[]+?)(?:\s*\[([0-9a-f]{4})\])?:\s*(.*)$", re.IGNORECASE)
+_CLASS = re.compile(r"^([^:\[]{1,100}?)(?:\s{0,9}\[([0-9a-f]{4})\])?:\s*(.*)$", re.IGNORECASE)
 _SYS = re.compile(r"^/sys/bus/pci/devices/([0-9a-f:.]+)/(.+)$")
 _VENDOR_NAMES = {NVIDIA: "NVIDIA Corporation", AMD: "Advanced Micro Devices, Inc. [AMD/ATI]"}
 _CLASS_CODES = {

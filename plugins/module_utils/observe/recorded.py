@@ -38,11 +38,11 @@ _SECRETS = (
     (re.compile(r"(<clusterUuid>)[^<]*(</)"), r"\1N/A\2"),
     # amd-smi, rocm-smi
     (
-        re.compile(r'("(?:asic_serial|product_serial|serial_number|uuid|Unique ID|Serial Number)":\s*)"[^"]*"'),
+        re.compile(r'("(?:asic_serial|product_serial|serial_number|uuid|Unique ID|Serial Number)":\s{0,40})"[^"]*"'),
         r'\1"N/A"',
     ),
-    (re.compile(r"((?:Unique ID|Serial Number)\s*:\s*)\S+"), r"\1N/A"),
-    (re.compile(r"(^\s*(?:UUID|ASIC_SERIAL|PRODUCT_SERIAL):\s*)\S+", re.MULTILINE), r"\1N/A"),
+    (re.compile(r"((?:Unique ID|Serial Number)[ \t]{0,40}:[ \t]{0,40})\S+"), r"\1N/A"),
+    (re.compile(r"(^[ \t]*(?:UUID|ASIC_SERIAL|PRODUCT_SERIAL):[ \t]*)\S+", re.MULTILINE), r"\1N/A"),
     # lspci -vv
     (re.compile(r"(Device Serial Number )\S+"), r"\1removed"),
     (re.compile(r"(\[SN\] Serial number: ).*"), r"\1removed"),

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+MOST_ROWS = 256
+
 
 @dataclass(frozen=True)
 class Square:
@@ -29,7 +31,7 @@ def read_square(lines: Sequence[str], label: str, word: str) -> Square | None:
     for line in lines:
         row = row_pattern.search(line)
         if row:
-            if row[1] in rows:
+            if row[1] in rows or len(rows) == MOST_ROWS:
                 break
             rows[row[1]] = row[2].split()
             continue

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.topo_scan import GPU_LABEL
 
-_LABEL = re.compile(r"GPU\d{1,3}|NIC\d{1,3}|mlx\d+_(?:bond_)?\d+|[A-Za-z][\w.\-]*?(?=GPU\d|NIC\d|mlx\d|$)")
+_LABEL = re.compile(r"GPU\d{1,3}|NIC\d{1,3}|mlx\d+_(?:bond_)?\d+|[A-Za-z][\w.\-]{0,60}?(?=GPU\d|NIC\d|mlx\d|$)")
 _WHOLE_LABEL = re.compile(r"^(?:GPU\d{1,3}|NIC\d{1,3}|mlx\d+_(?:bond_)?\d+)$")
 _AFFINITY_START = re.compile(r"CPU|GPU\s+N|NUMA")
+MOST_LINES = 40
 _ELLIPSIS = re.compile(r"\.\.\.|\u2026")
 
 
@@ -36,7 +37,7 @@ def find_header(lines: list[str], first_row: int) -> Header | None:
         labels = _gpu_numbers(lines[start]) + labels
     begin = GPU_LABEL.search(lines[start])
     joined = lines[start][begin.start() :] if begin else ""
-    for line in lines[start + 1 : first_row]:
+    for line in lines[start + 1 : min(first_row, start + MOST_LINES)]:
         if not line.strip() or re.search(r"[:=]", line):
             break
         joined = _join_header(joined, line)

@@ -12,7 +12,10 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.topo_scan im
 
 MOST_GPUS = 64
 TAB = 8
-_NIC_LABEL = re.compile(r"([A-Za-z][\w.\-]*)\s*$")
+# A row is wrapped once or twice, and a label is a word.
+MOST_LINES_OF_ROW = 40
+MOST_OF_LABEL = 80
+_NIC_LABEL = re.compile(r"(?<![A-Za-z])([A-Za-z][\w.\-]{0,60})\s{0,9}$")
 
 
 @dataclass
@@ -54,7 +57,7 @@ def _read_row(
     """Read one row and the lines that continue it; return it and the number of the next line."""
     line, following = lines[number], number + 1
     affinities = len(header.columns) if header else 0
-    while following < len(lines) and _continues(lines[following]):
+    while following < min(len(lines), number + MOST_LINES_OF_ROW) and _continues(lines[following]):
         cells, end = scan(line, start, expected)
         if expected is not None and len(cells) >= expected and len(line[end:].split()) >= affinities:
             break
@@ -117,7 +120,7 @@ def _wrapping(lines: list[str]) -> _Wrap:
 def _find_nic_row(line: str) -> tuple[str, int] | None:
     """The label of a NIC's row and where its cells begin."""
     for match in re.finditer(r"[ \t]+", line):
-        label = _NIC_LABEL.search(line[: match.start()])
+        label = _NIC_LABEL.search(line[max(0, match.start() - MOST_OF_LABEL) : match.start()])
         if label and not CELL.fullmatch(label[1]) and len(scan(line, match.end(), 2)[0]) == 2:
             return label[1], match.end()
     return None

@@ -20,7 +20,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import affin
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.links import worse
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import clean_lines
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.topo_header import Header, find_header
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.topo_rows import TAB, Row, read_rows
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.topo_rows import MOST_GPUS, TAB, Row, read_rows
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.topo_scan import find_row, without_prefix
 
 _LEGEND = re.compile(r"\b(NIC\d{1,3})\s*:\s*([A-Za-z][\w.\-]*)\s*$")
@@ -104,7 +104,7 @@ def _without_table(text: str, lines: list[str]) -> Topology:
 def _columns(header: Header | None, rows: dict[int, Row], warnings: list[str]) -> list[int]:
     """Which GPU each column is, by the header where the diagonal agrees with it, else by the rows."""
     by_rows = list(rows)
-    by_header = list(dict.fromkeys(header.gpus)) if header else []
+    by_header = list(dict.fromkeys(header.gpus))[:MOST_GPUS] if header else []
     if by_header and all(_fits(rows[gpu], by_header, gpu) for gpu in by_rows if gpu in by_header):
         return by_header + [gpu for gpu in by_rows if gpu not in by_header]
     if all(_fits(rows[gpu], by_rows, gpu) for gpu in by_rows):

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.visible import visible
+
 # Of one answer; the longest are the metrics and the API's description, about 1 MB each.
 LONGEST_ANSWER_BYTES = 32 * 1024 * 1024
 
@@ -157,7 +159,7 @@ def said(answer: Any) -> str:
     if isinstance(answer, dict):
         error = answer.get("error")
         answer = error.get("message") if isinstance(error, dict) else error or answer
-    return " ".join(str(answer).split())[:300]
+    return visible(" ".join(str(answer).split())[:300])
 
 
 def check_models(server: Server, name: str, max_model_len: int | None) -> int | None:

@@ -15,10 +15,10 @@ SUPERVISOR = -1
 def parse(text: str) -> list[Event]:
     """Read the lines; one that is cut off at the end is not counted."""
     found: list[Event] = []
-    for line in text.splitlines():
+    for line in filter(None, map(str.strip, text.splitlines())):
         try:
             event = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, dict) and isinstance(event.get("event"), str):
             found.append(event)

@@ -25,7 +25,7 @@ Finding = dict[str, Any]
 CLOCK_SECONDS = 2.0
 # A link is the weak one when it carries less than this share of what the others do.
 WEAK_SHARE = 0.6
-_PEER = re.compile(r"\[?((?:\d+\.){3}\d+|[0-9a-f:]+:[0-9a-f:]*)\]?:(\d+)")
+_PEER = re.compile(r"\[?((?:\d{1,3}\.){3}\d{1,3}|(?=[0-9a-f]{0,4}:)[0-9a-f:]{2,45})\]?:(\d{1,5})(?!\d)")
 _LOST = (
     "closed by peer",
     "Connection reset",

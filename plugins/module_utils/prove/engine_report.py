@@ -27,7 +27,7 @@ def _said(name: str, pattern: str, pick: Callable[[Sequence[float]], float]) -> 
     return Said(name, re.compile(pattern), pick)
 
 
-NUMBER = r"([\d,]+(?:\.\d+)?)"
+NUMBER = r"(?<![\d,])([\d,]{1,20}(?:\.\d{1,12})?)"
 # The engine is as poor as its poorest rank, and ready when the slowest is.
 FIGURES: Sequence[Said] = (
     # v1/worker/gpu_model_runner.py, v1/worker/gpu/model_runner.py; not printed on CPUs

@@ -16,6 +16,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.rootline impor
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signature import FAIL, Match
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import BY_ID, TABLE
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.verdict import Verdict, of_check, of_match
+from ansible_collections.gpufleet.vllm.plugins.module_utils.visible import visible
 
 # Ends without a cause of their own: an exception before them is what matters.
 ENDS = frozenset(one.id for one in TABLE if one.generic) - {
@@ -129,7 +130,7 @@ def message(headline: str, lines: Sequence[str], name: str, known: Mapping[str, 
         text += [f"  | {signature.shortened(line)}"[:WIDTH] for line in journal.telling(lines, LINES_SHOWN)]
     help_ = f" - more: {found[0]['help']}" if found else ""
     end = f"The whole log: journalctl -b -u vllm@{name}.service{help_}"
-    return "\n".join([*text[: MOST_LINES - 1], end])
+    return visible("\n".join([*text[: MOST_LINES - 1], end]))
 
 
 def _wrapped(words: str, first: str, rest: str) -> list[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import loglines, rootline
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import bounds, loglines, rootline
 
 # What systemd says of a start, and Python of nothing.
 BEGUN = re.compile(r"^(?:Starting|Started) ")
@@ -19,22 +19,24 @@ NOISE = re.compile(
 # What an engine is doing, by what it printed last: (pattern, words); the last match in the journal counts.
 STAGES: Sequence[tuple[re.Pattern[str], str]] = (
     (
-        re.compile(r"JIT (?:compil|kernel|ops)|[Jj]it[- ]compil|Loading JIT ops|ninja: Entering|^\[\d+/\d+\] .*nvcc"),
+        bounds.compiled(
+            r"JIT (?:compil|kernel|ops)|[Jj]it[- ]compil|Loading JIT ops|ninja: Entering|^\[\d+/\d+\] .*nvcc"
+        ),
         "compiling kernels",
     ),
-    (re.compile(r"Downloading|Fetching \d+ files"), "downloading"),
-    (re.compile(r"Loading .*checkpoint shards:\s+(\d+)%"), "loading weights, {0} %"),
-    (re.compile(r"Model loading took|Loading weights took"), "weights loaded"),
-    (re.compile(r"Starting to load model|Loading weights"), "loading weights"),
+    (bounds.compiled(r"Downloading|Fetching \d+ files"), "downloading"),
+    (bounds.compiled(r"Loading .*checkpoint shards:\s+(\d+)%"), "loading weights, {0} %"),
+    (bounds.compiled(r"Model loading took|Loading weights took"), "weights loaded"),
+    (bounds.compiled(r"Starting to load model|Loading weights"), "loading weights"),
     (
-        re.compile(r"Compiling a graph|Dynamo bytecode transform|torch\.compile takes|Warming up model"),
+        bounds.compiled(r"Compiling a graph|Dynamo bytecode transform|torch\.compile takes|Warming up model"),
         "compiling",
     ),
-    (re.compile(r"Capturing CUDA graphs?.*?:\s+(\d+)%"), "capturing CUDA graphs, {0} %"),
-    (re.compile(r"Profiling CUDA graph memory|Initial profiling/warmup run"), "profiling memory"),
-    (re.compile(r"KV cache size: [\d,]+ tokens"), "KV cache allocated"),
-    (re.compile(r"Initializing a V1 LLM engine|Initializing an? .*engine"), "initializing the engine"),
-    (re.compile(r"Starting vLLM (?:API )?server|Application startup complete"), "starting the API server"),
+    (bounds.compiled(r"Capturing CUDA graphs?.*?:\s+(\d+)%"), "capturing CUDA graphs, {0} %"),
+    (bounds.compiled(r"Profiling CUDA graph memory|Initial profiling/warmup run"), "profiling memory"),
+    (bounds.compiled(r"KV cache size: [\d,]+ tokens"), "KV cache allocated"),
+    (bounds.compiled(r"Initializing a V1 LLM engine|Initializing an? .*engine"), "initializing the engine"),
+    (bounds.compiled(r"Starting vLLM (?:API )?server|Application startup complete"), "starting the API server"),
 )
 
 
@@ -61,12 +63,12 @@ def starts(lines: Sequence[str], name: str) -> list[list[str]]:
 
 def telling(lines: Sequence[str], most: int) -> list[str]:
     """Return the last ``most`` lines that are not noise."""
-    return [line.rstrip() for line in lines if line.strip() and not NOISE.search(line)][-most:]
+    return [line.rstrip() for line in map(loglines.shortened, lines) if line.strip() and not NOISE.search(line)][-most:]
 
 
 def stage(lines: Sequence[str]) -> str:
     """Say in a few words what an engine is doing, by the last line that tells."""
-    for line in reversed(lines):
+    for line in map(loglines.shortened, reversed(lines)):
         for pattern, words in STAGES:
             match = pattern.search(line)
             if match:

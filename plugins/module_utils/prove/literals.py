@@ -22,7 +22,7 @@ def needed(pattern: str) -> str:
         letter = pattern[position]
         literal, width = _literal(pattern, position)
         if letter == "[":
-            width = _class_end(pattern, position) - position
+            width = class_end(pattern, position) - position
             literal = None
         elif letter == "{":
             # a count of what stands before it
@@ -55,7 +55,8 @@ def _literal(pattern: str, position: int) -> tuple[str | None, int]:
     return (None if letter in SPECIAL or letter in "+?*{" else letter), 1
 
 
-def _class_end(pattern: str, position: int) -> int:
+def class_end(pattern: str, position: int) -> int:
+    """Where a class of letters that begins at a position is over."""
     end = position + 1
     if pattern[end : end + 1] == "^":
         end += 1

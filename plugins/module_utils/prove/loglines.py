@@ -140,13 +140,14 @@ def shortened(text: str) -> str:
 
 # The process that vLLM or Ray names first: "(EngineCore_DP0 pid=812)", "(Worker_TP1 pid=815)".
 _PROCESS = re.compile(r"^\((?P<name>[A-Za-z_]\w*)(?: [\w=.]+)*? pid=\d+(?:, ip=[\w.:]+)?\)(?:\x1b\[0m)? ?")
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _LOGGED = re.compile(
     r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? ?(?:\[[^\]]*\]|[\w./]+:\d+\])? ?"
 )
 _UVICORN = re.compile(r"^(?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL): {1,6}")
 _DATED = re.compile(
-    r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\S*[ |:-]+(?:\S+[ |:-]+)??(?P<level>DEBUG|INFO|WARN\w*|ERROR|CRITICAL)\b"
+    r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d\S{0,20}[ |:-]{1,3}(?:[^\s|]{1,60}[ |:-]{1,3})??"
+    r"(?P<level>DEBUG|INFO|WARN\w*|ERROR|CRITICAL)\b"
 )
 # torch: "[rank1]:[E1218 20:27:21.433 ProcessGroupNCCL.cpp:629] ", "[W1218 ...]"
 _TORCH = re.compile(r"^(?:\[rank\d+\]:)?\[?(?P<level>[IWEF])\d{4} \d\d:\d\d:\d\d")
@@ -179,7 +180,9 @@ class Line:
 
 def line(number: int, text: str) -> Line:
     """Take apart what a program said."""
-    rest = shortened(_COLOUR.sub("", text) if "\x1b" in text else text).rstrip()
+    if not text.strip():
+        return Line(number, text, "", PLAIN, UNNAMED, "")
+    rest = shortened(COLOUR.sub("", text) if "\x1b" in text else text).rstrip()
     if rest.startswith("vllm@") and ".service: " in rest:
         return Line(number, text, rest, PLAIN, SYSTEMD, SYSTEMD)
     name = ""

@@ -10,7 +10,7 @@ from typing import Any
 
 # A sample of Prometheus' text format: name, labels, value; a time stamp may follow.
 SAMPLE = re.compile(r"^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+-?\d+)?\s*$")
-LABEL = re.compile(r'([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"')
+LABEL = re.compile(r'(?<![A-Za-z0-9_])([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\]|\\.)*)"')
 ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
 ESCAPE = re.compile(r"\\[n\"\\]")
 CACHE = "vllm:cache_config_info"

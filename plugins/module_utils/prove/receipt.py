@@ -29,7 +29,7 @@ def read(text: str | None) -> dict[str, Any] | None:
     """Read a receipt; None for one that is not there, cannot be read or is of another version."""
     try:
         found = json.loads(text or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and found.get("schema_version") == SCHEMA_VERSION else None
 

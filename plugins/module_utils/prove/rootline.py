@@ -17,7 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import loglines
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import bounds, loglines
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.loglines import Line
 
 # An exception as Python prints it, wherever vLLM's log prefix ends: "(EngineCore pid=12) ERROR ... ValueError: text".
@@ -92,7 +92,7 @@ ELSEWHERE = re.compile(r"^ranks: (.+ is gone \(.+\)), so ")
 KILLED = re.compile(r"Main process exited, code=killed, status=9/KILL")
 STOPPED_LATE = re.compile(r"State 'stop-sig\w+' timed out|killed by the OOM killer|oom-kill")
 # How far an engine is; a process that says one of these has survived what it said before.
-PROGRESS = re.compile(
+PROGRESS = bounds.compiled(
     r"Initializing an? .*engine|Starting to load model|Loading weights took|Model loading took"
     r"|torch\.compile to(?:ok|takes)|KV cache size: [\d,]+ tokens|Graph capturing finished|init engine \("
     r"|Available KV cache memory|Capturing CUDA graphs?.*?:\s+\d+%|Application startup complete|Maximum concurrency for"

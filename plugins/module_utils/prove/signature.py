@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import literals, loglines, rootline
+from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import bounds, literals, loglines, rootline
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.loglines import Line
+from ansible_collections.gpufleet.vllm.plugins.module_utils.visible import visible
 
 FAIL, WARN, NOTE = "fail", "warn", "note"
 SEVERITIES = (FAIL, WARN, NOTE)
@@ -54,7 +55,7 @@ class Signature:
 
     def __post_init__(self) -> None:
         """Compile the patterns once."""
-        both = tuple((literals.needed(pattern), re.compile(pattern)) for pattern in self.patterns)
+        both = tuple((literals.needed(pattern), bounds.compiled(pattern)) for pattern in self.patterns)
         object.__setattr__(self, "compiled", both)
 
     def search(self, text: str) -> re.Match[str] | None:
@@ -94,32 +95,9 @@ class Match:
         return [said(remedy, self.groups) for remedy in self.signature.remedies]
 
 
-_CHOICE = re.compile(r"\[\[(.*?)\]\]")
-_FIELD = re.compile(r"\{(\w+)\}")
-
-
 def said(text: str, groups: Mapping[str, str]) -> str:
-    """Fill groups into a text. Of ``[[one {a}||another]]`` the first is taken whose groups are all known, if any."""
-
-    def chosen(match: re.Match[str]) -> str:
-        return next((one for one in match[1].split("||") if groups.keys() >= set(_FIELD.findall(one))), "")
-
-    return _FIELD.sub(lambda match: groups.get(match[1], "?"), _CHOICE.sub(chosen, text))
-
-
-def first_said(text: str) -> str:
-    """A text as it is where all groups are known, with their names."""
-    return _CHOICE.sub(lambda match: match[1].partition("||")[0], text)
-
-
-def needed(text: str) -> set[str]:
-    """Groups that a text cannot do without: those outside of choices, and those of a last alternative."""
-
-    def last(match: re.Match[str]) -> str:
-        _others, more, one = match[1].rpartition("||")
-        return one if more else ""
-
-    return set(_FIELD.findall(_CHOICE.sub(last, text)))
+    """Fill groups into a text; what no line said is a question mark."""
+    return re.sub(r"\{(\w+)\}", lambda match: groups.get(match[1], "?"), text)
 
 
 def found(signature: Signature, lines: Sequence[str]) -> Match | None:
@@ -147,7 +125,7 @@ def _found(signature: Signature, lines: Sequence[tuple[int, str]]) -> Match | No
 
 def shortened(line: str) -> str:
     """A line as it is shown."""
-    text = " ".join(line.split())
+    text = visible(" ".join(loglines.COLOUR.sub("", line).split()))
     return text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 3] + "..."
 
 

@@ -73,13 +73,12 @@ SIGNATURES = (
         title="Compiled code lies on a file system that does not allow running it",
         severity=FAIL,
         patterns=(
-            r"(?P<path>/\S+?\.so[\w.]*): failed to map segment from shared object",
+            r"(?<!\S)(?P<path>/\S+?\.so[\w.]*): failed to map segment from shared object",
             r"failed to map segment from shared object",
         ),
-        cause="[[{path}||A file]] was compiled, and the file system that it lies on is mounted noexec.",
+        cause="{path} was compiled, and the file system that it lies on is mounted noexec.",
         remedies=(
-            "See it: findmnt -T [[{path}||/var/cache]] -o TARGET,OPTIONS; mount it without noexec (/var/cache, "
-            "/var, /tmp).",
+            "See it: findmnt -T {path} -o TARGET,OPTIONS; mount it without noexec (/var/cache, /var, /tmp).",
             "Or put the caches elsewhere: VLLM_CACHE_ROOT, TRITON_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR in "
             "environment.",
         ),
@@ -162,7 +161,7 @@ SIGNATURES = (
         severity=FAIL,
         patterns=(
             r"(?:is_executable|exists)\(\s*(?:this->)?nvcc\w*",
-            r"[Dd]eep_?[Gg][Ee][Mm][Mm].*(?:nvcc|CUDA_HOME|cuda_home).*(?:not found|not set|None|missing)",
+            r"[Dd]eep_?[Gg][Ee][Mm][Mm].{0,80}(?:nvcc|CUDA_HOME|cuda_home).{0,60}(?:not found|not set|None|missing)",
         ),
         cause="DeepGEMM compiles its kernels with nvcc at their first use, and there is none.",
         remedies=(
@@ -340,18 +339,16 @@ SIGNATURES = (
         title="The cache of compiled code is damaged",
         severity=FAIL,
         patterns=(
-            r"(?P<path>/\S*(?:cache|triton|torchinductor|flashinfer)\S*\.(?:so|cubin)\S*): (?:file too short|invalid "
-            r"ELF "
-            r"header|cannot read file data|undefined symbol)",
+            r"(?<!\S)(?P<path>/(?=\S*(?:cache|triton|torchinductor|flashinfer))\S*\.(?:so|cubin)[\w.]*): "
+            r"(?:file too short|invalid ELF header|cannot read file data|undefined symbol)",
             r"(?:JSONDecodeError|UnpicklingError|EOFError|BadZipFile|FileNotFoundError|OSError)(?!: \[Errno "
             r"(?:13|28|30)\]).*"
-            r"(?P<path>/[^\s']*(?:torch_compile_cache|torch_aot_compile|torchinductor|\.triton|triton/cache"
-            r"|inductor_cache)[^\s']*)",
-            r"(?:Failed to load|Error loading|corrupt\w*|invalid).{0,60}(?:compil\w+ (?:cache|artifact)|cubin"
+            r"(?<=[\s'])(?P<path>/(?=[^\s']*(?:torch_compile_cache|torch_aot_compile|torchinductor|\.triton|triton/cache"
+            r"|inductor_cache))[^\s']*)",
+            r"(?:Failed to load|Error loading|corrupt|invalid).{0,60}(?:compil\w{1,8} (?:cache|artifact)|cubin"
             r"|torch_compile_cache|AOT artifact)",
         ),
-        cause="A file of the cache cannot be read[[ ({path})]]: an engine that was killed while it wrote, a full "
-        "disk, or "
+        cause="A file of the cache cannot be read ({path}): an engine that was killed while it wrote, a full disk, or "
         "a cache that two users share.",
         remedies=(
             "Stop the instance, remove its cache (/var/cache/vllm/{instance}), and start it: it compiles anew.",

@@ -75,7 +75,7 @@ SIGNATURES = (
         patterns=(
             r"Failed to resolve '(?P<name>[^']+)'",
             r"(?:host='|Could not resolve host: |Cannot connect to host |[Cc]ould not translate host name \")"
-            r"(?P<name>[\w.-]+).*(?:name resolution|Name or service not known|No address associated)",
+            r"(?P<name>[\w.-]+)(?![\w.-]).*(?:name resolution|Name or service not known|No address associated)",
             r"Could not resolve host: (?P<name>[\w.-]+)",
             r"Temporary failure in name resolution|Name or service not known|nodename nor servname provided"
             r"|No address associated with hostname|NameResolutionError|Name does not resolve",
@@ -204,8 +204,7 @@ SIGNATURES = (
             r"code=(?:killed|dumped), status=31/SYS",
             r"(?P<call>socket).{0,60}Address family not supported by protocol",
         ),
-        cause="[[{call}||A system call]] was refused: the unit's own sandbox (SystemCallFilter=, "
-        "RestrictAddressFamilies=) or "
+        cause="{call} was refused: the unit's own sandbox (SystemCallFilter=, RestrictAddressFamilies=) or "
         "kernel.yama.ptrace_scope does not allow it. Ranks that share GPU memory by file descriptors need pidfd_getfd.",
         remedies=(
             "Run deploy.yml: the unit that it writes allows pidfd_getfd between the processes of an engine.",
@@ -337,7 +336,7 @@ SIGNATURES = (
         title="The engine's program is not there",
         severity=FAIL,
         patterns=(r"status=203/EXEC", r"Failed to locate executable (?P<path>\S+?):"),
-        cause="[[{path}||The program]] does not exist: the link of the instance points to a release that was removed.",
+        cause="{path} does not exist: the link of the instance points to a release that was removed.",
         remedies=("Run deploy.yml again: it installs the release and sets the link.",),
         sources=("systemd.exec(5)",),
         sample="vllm@chat.service: Failed to locate executable /opt/vllm/instances/chat/bin/vllm: No such file or "
@@ -415,7 +414,7 @@ SIGNATURES = (
             r"Failed to set up (?P<step>mount namespacing|namespaces?|IPC namespac\w+): (?:(?P<path>/\S+): "
             r")?(?P<what>.+)$",
         ),
-        cause="The engine was not started: step {step} of its unit failed[[ ({path}: {what})]].",
+        cause="The engine was not started: step {step} of its unit failed ({path}: {what}).",
         remedies=(
             "USER or GROUP: the user of the service does not exist; NAMESPACE: a folder that a drop-in names is not "
             "there; "
@@ -476,7 +475,7 @@ SIGNATURES = (
         area=AREA,
         title="vLLM refuses a setting",
         severity=FAIL,
-        patterns=(r"^\S* ?.*?(?:Value error|Assertion failed), (?P<what>.+?)(?: \[type=.*)?$",),
+        patterns=(r"^.{0,300}?(?:Value error|Assertion failed), (?P<what>(?:(?! \[type=).){1,400})",),
         cause="{what}",
         remedies=(
             "Correct the setting that the line names, and run deploy.yml again; plan.yml checks most of them before.",

@@ -67,8 +67,7 @@ SIGNATURES = (
         "xid_fallen_off",
         "A GPU fell off the bus",
         FAIL,
-        "[[GPU {gpu}||A GPU]] does not answer on PCIe any more (Xid 79, or without a number when the driver finds "
-        "it so).",
+        "GPU {gpu} does not answer on PCIe any more (Xid 79, or without a number when the driver finds it so).",
         (
             "Drain the host and power-cycle it; a reboot often does not bring the GPU back.",
             "Check power, heat, riser and the card's seat, and the lines of PCIe before that one (AER, pciehp).",
@@ -78,7 +77,7 @@ SIGNATURES = (
         "Nov 12 17:59:27 gpu01 kernel: NVRM: Xid (PCI:0000:01:00): 31, pid=1122, Ch 00000008, MMU Fault",
         REBOOT,
         (
-            r"NVRM: .*(?:has )?fallen off the bus",
+            r"NVRM: .{0,80}fallen off the bus",
             r"NVRM: GPU (?P<gpu>[0-9a-fA-F:.]+): GPU has fallen off the bus",
             r"NVRM: The NVIDIA GPU (?P<gpu>[0-9a-fA-F:.]+).*fallen off",
         ),
@@ -168,7 +167,7 @@ SIGNATURES = (
         "xid_recovery",
         "The driver asks for a recovery (Xid 154)",
         FAIL,
-        "[[GPU {gpu}||A GPU]]: the driver asks for[[: {asked}|| a recovery]]. Until then new programs on it may fail.",
+        "GPU {gpu}: the driver asks for: {asked}. Until then new programs on it may fail.",
         (
             "Drain the host, then do what it asks: GPU Reset Required is nvidia-smi -r (with the fabric manager "
             "stopped on "
@@ -270,10 +269,9 @@ SIGNATURES = (
             r"(?P<device>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.\d).*DPC: containment event",
             r"AER: device recovery failed",
         ),
-        cause="The link to [[{device}||a device]] failed, and what hangs behind it (a GPU, an adapter) is lost or "
-        "was reset.",
+        cause="The link to {device} failed, and what hangs behind it (a GPU, an adapter) is lost or was reset.",
         remedies=(
-            "See what it is: [[lspci -s {device}, and ]]lspci -tv for what hangs behind it.",
+            "See what it is: lspci -s {device}, and lspci -tv for what hangs behind it.",
             "Drain the host and power-cycle it; check the card's seat, riser, cable and slot.",
             "If it comes again, have the card or the board replaced.",
         ),
@@ -377,7 +375,7 @@ SIGNATURES = (
             r"(?P<disk>nvme\d+): (?:.*I/O timeout|controller is down|.*Device not ready)",
             r"Remounting filesystem read-only",
         ),
-        cause="Reads or writes of [[{disk}||a disk]] failed.",
+        cause="Reads or writes of {disk} failed.",
         remedies=(
             "See smartctl -a (nvme smart-log) of the disk, and whether its file system is read-only now (findmnt).",
             "Have it replaced, and fetch models anew: weights that were read from it may be damaged.",
@@ -442,7 +440,7 @@ SIGNATURES = (
         title="An AMD GPU was reset",
         severity=FAIL,
         patterns=(
-            r"amdgpu.*(?:GPU reset begin|ring \S+ timeout|uncorrectable hardware errors detected"
+            r"amdgpu.{0,80}(?:GPU reset begin|ring \S+ timeout|uncorrectable hardware errors detected"
             r"|HW Exception|[Pp]age fault)",
         ),
         cause="The driver had to reset a GPU: a program hung it, or its memory is damaged.",

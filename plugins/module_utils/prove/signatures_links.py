@@ -26,7 +26,7 @@ SIGNATURES = (
             r"NCCL shared memory error",
             r"unable to (?:write to|mmap|allocate) .*shared memory|Bus error.*shm",
         ),
-        cause="The ranks share buffers in /dev/shm, and it has no room for them[[: {wanted} wanted]][[, {free} free]].",
+        cause="The ranks share buffers in /dev/shm, and it has no room for them ({wanted} wanted, {free} free).",
         remedies=(
             "Remove what dead engines left there (ls /dev/shm; files named nccl-* and psm_*), when no engine runs.",
             "Make it larger: mount -o remount,size=8G /dev/shm, and in /etc/fstab; 160 MiB for each engine, 240 MiB "
@@ -52,14 +52,14 @@ SIGNATURES = (
         title="A collective operation timed out",
         severity=FAIL,
         patterns=(
-            r"Watchdog caught collective operation timeout: WorkNCCL\(.*?OpType=(?P<operation>\w+).*?ran for "
-            r"(?P<time>\d+) milliseconds",
+            r"Watchdog caught collective operation timeout: WorkNCCL\([^)]{0,60}?OpType=(?P<operation>\w+)[^)]*\) "
+            r"ran for (?P<time>\d+) milliseconds",
             r"Watchdog caught collective operation timeout",
             r"Timed out waiting \d+ms for (?:recv|send) operation to complete",
             r"Some NCCL operations have failed or timed out",
             r"ncclAllReduce deadlock",
         ),
-        cause="The ranks wait for one another and one of them does not come[[ ({operation})]]: P2P between the GPUs is "
+        cause="The ranks wait for one another and one of them does not come ({operation}): P2P between the GPUs is "
         "broken, a rank died, or hosts cannot talk.",
         remedies=(
             "Look at what other ranks printed before, and at the kernel's log for Xid: a rank that died first is the "
@@ -130,7 +130,7 @@ SIGNATURES = (
             r"Connection closed by peer \[(?P<peer>[^\]]+)\]",
             r"Connection reset by peer.*(?:gloo|nccl|TCPStore)",
         ),
-        cause="A rank[[ ({peer})]] ended or its host went away; this one only saw it.",
+        cause="A rank ({peer}) ended or its host went away; this one only saw it.",
         remedies=(
             "Read the journal of the other hosts of the engine: the first that died has the cause.",
             "See whether that host is up and the network between them holds.",
@@ -152,7 +152,7 @@ SIGNATURES = (
             r"client socket has failed to connect to any network address of \((?P<peer>[^)]+)\)",
             r"DistStoreError: Timed out after \d+ seconds waiting for clients",
         ),
-        cause="This host cannot connect to [[{peer}||the host]], where the ranks meet.",
+        cause="This host cannot connect to {peer}, where the ranks meet.",
         remedies=(
             "See whether the instance runs on the other hosts: they have to be started together.",
             "Open all TCP ports between the hosts of the engine; vLLM chooses some of them itself.",
@@ -176,8 +176,7 @@ SIGNATURES = (
             r"No interface found in the same subnet",
             r"ifa != nullptr\. Unable to find interface (?P<interface>\S+)",
         ),
-        cause="NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME names an interface[[ ({interface})]] that this host does "
-        "not have.",
+        cause="NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME names an interface ({interface}) that this host does not have.",
         remedies=("Correct network_interface of the instance (ip -brief address lists them).",),
         sources=("gloo/transport/tcp/device.cc", "NCCL src/bootstrap.cc"),
         sample="RuntimeError: [enforce fail at ../third_party/gloo/gloo/transport/tcp/device.cc:84] ifa != nullptr. "
@@ -193,7 +192,7 @@ SIGNATURES = (
         patterns=(
             r"Failed to bind NVLink SHARP \(NVLS\) Multicast memory",
             r"transport/nvls\.cc.*(?:CUDA|Cuda) (?:failure|error)",
-            r"cuMulticast\w+.{0,80}(?:fail|error|not supported|not permitted)",
+            r"cuMulticast.{0,100}(?:fail|error|not supported|not permitted)",
         ),
         cause="The fabric does not give NCCL multicast memory: the fabric manager was stopped or restarted while the "
         "GPUs "
@@ -222,7 +221,7 @@ SIGNATURES = (
             r"[Cc]heck the IMEX|nvidia-caps-imex-channels|IMEX "
             r"(?:channel|domain|daemon).{0,60}(?:not|fail|error|missing)",
             r"\bNCCL WARN Cuda failure 800\b",
-            r"CUDA_ERROR_NOT_PERMITTED|cuMem\w*(?:Create|Export\w*|Import\w*).{0,60}operation not permitted",
+            r"CUDA_ERROR_NOT_PERMITTED|cuMem\w{0,20}(?:Create|Export|Import).{0,80}operation not permitted",
         ),
         cause="Memory is shared over a multi-node NVLink fabric by IMEX: its service does not run, or its channel "
         "(/dev/nvidia-caps-imex-channels/channel0) is closed to the service's user.",
@@ -246,7 +245,7 @@ SIGNATURES = (
         title="Memory may not be pinned",
         severity=FAIL,
         patterns=(
-            r"ibv_\w+.{0,80}Cannot allocate memory",
+            r"ibv_.{0,100}Cannot allocate memory",
             r"(?:RLIMIT_MEMLOCK|ulimit -l|memlock|[Ll]ocked memory|max locked memory).{0,80}"
             r"(?:too (?:low|small)|exceed|limit|unlimited|increase)",
             r"(?:mlock|cudaHostAlloc|cudaHostRegister|pin(?:ned)?[_ ]memory).{0,80}(?:Cannot allocate memory"
@@ -278,8 +277,7 @@ SIGNATURES = (
             r"ibv_modify_qp|No active IB device|local GID index .* not",
             r"mlx5_\w+\W.*(?:syndrome|failed|completion with error)",
         ),
-        cause="NCCL uses InfiniBand or RoCE, and a queue pair cannot be set up or lost its peer[[ ({what})]]: a "
-        "wrong GID "
+        cause="NCCL uses InfiniBand or RoCE, and a queue pair cannot be set up or lost its peer ({what}): a wrong GID "
         "index, "
         "an adapter of another network, or a fabric that does not route between the hosts.",
         remedies=(
@@ -344,7 +342,7 @@ SIGNATURES = (
         patterns=(
             r"remote=\[?(?P<peer>127\.\d+\.\d+\.\d+|::1|localhost)",
             r"connectFullMesh failed.*?(?P<peer>127\.\d+\.\d+\.\d+|::1|localhost)",
-            r"(?:gloo|Gloo).*(?:connect|refused|timeout).*\b(?P<peer>127\.\d+\.\d+\.\d+|::1)\b",
+            r"(?:gloo|Gloo).{0,80}(?:connect|refused|timeout)[^\d:]{0,40}\b(?P<peer>127\.\d+\.\d+\.\d+|::1)\b",
         ),
         cause="Ranks on several hosts were given {peer}, which every host takes for itself: its own name resolves to "
         "the "
@@ -369,11 +367,11 @@ SIGNATURES = (
         patterns=(
             r"custom_all_reduce\.cuh?:\d+ '(?P<what>[^']+)'",
             r"(?P<what>peer access is not supported between these two devices)",
-            r"(?:custom_all_?reduce|CustomAllreduce|init_custom_ar|register_buffer|open_mem_handle|cudaIpc\w+).{0,120}"
+            r"(?:custom_all_?reduce|CustomAllreduce|init_custom_ar|register_buffer|open_mem_handle|cudaIpc\w).{0,120}"
             r"(?:[Ee]rror|fail|invalid)",
-            r"quick_?(?:all_)?reduce\S*:\d+.{0,60}(?:[Ee]rror|fail)",
+            r"quick_?(?:all_)?reduce\S{0,20}:\d.{0,60}(?:[Ee]rror|fail)",
         ),
-        cause="It writes to the memory of the other GPUs, and that fails[[ ({what})]]: no peer access between them, or "
+        cause="It writes to the memory of the other GPUs, and that fails ({what}): no peer access between them, or "
         "memory "
         "that cannot be shared (expandable_segments).",
         remedies=(
@@ -418,7 +416,7 @@ SIGNATURES = (
         area=AREA,
         title="A request waited for a kernel to be compiled",
         severity=WARN,
-        patterns=(r"(?P<backend>\w+) (?:kernel )?JIT compilation during inference: (?P<kernel>\S+)",),
+        patterns=(r"\b(?P<backend>\w+) (?:kernel )?JIT compilation during inference: (?P<kernel>\S+)",),
         cause="The first request of a shape had to wait while {backend} compiled {kernel}: the warm-up did not use "
         "that "
         "shape.",

@@ -11,7 +11,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import syste
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import receipt
 
 # A line of the file that the role serve writes: plain YAML, an option of vllm serve each, none of these quoted.
-SETTING = re.compile(r"^(host|port|model|revision|headless): *['\"]?([^'\"\n]+?)['\"]? *$", re.MULTILINE)
+SETTING = re.compile(
+    r"^(host|port|model|revision|headless): *['\"]?([^'\"\n ](?:[^'\"\n]*[^'\"\n ])?)['\"]? *$", re.MULTILINE
+)
 DEFAULT_PORT = 8000
 SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size", "enable_expert_parallel")
 

@@ -576,7 +576,7 @@ class Play:
 def installed(patch: Callable[..., None]) -> Callable[[Fleet], Fleet]:
     """Let the action plugin read and write the record of a fleet; ``patch`` is that of pytest's monkeypatch."""
     patch(ActionBase, "run", lambda *_: {})
-    patch(action.display, "display", lambda *_: None)
+    patch(action.terminal, "show", lambda *_: None)
     patch(rollout_file, "now", lambda: "t")
 
     def use(fleet: Fleet) -> Fleet:

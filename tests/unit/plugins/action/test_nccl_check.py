@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.action import nccl_check
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import terminal
 
 from tests.unit.collective_samples import FOUR, begun, event, finished, size
 
@@ -77,7 +78,7 @@ def test_a_hang_is_narrowed_down_to_a_pair() -> None:
 def test_a_line_moves_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     now = iter(range(0, 10**6, 6))
-    monkeypatch.setattr(nccl_check.display, "display", lines.append)
+    monkeypatch.setattr(terminal, "show", lines.append)
     clock = SimpleNamespace(monotonic=lambda: float(next(now)), sleep=lambda _seconds: None)
     monkeypatch.setattr(nccl_check, "time", clock)
     looks = iter([*[HUNG] * 5, GOOD])

@@ -23,7 +23,7 @@ def planned(
     """Run the action for one host, whose instance is in a state; returns its result, and what was shown."""
     lines: list[str] = []
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
-    monkeypatch.setattr(action.display, "display", lines.append)
+    monkeypatch.setattr(action.terminal, "show", lines.append)
     arguments = {name: spec.get("default") for name, spec in action.ARGUMENT_SPEC.items()}
     arguments.update({"hosts": ["a"], "record": str(path / "record.json"), **more})
     monkeypatch.setattr(ActionBase, "validate_argument_spec", lambda *_, **__: (None, arguments))

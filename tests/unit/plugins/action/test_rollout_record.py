@@ -29,7 +29,7 @@ def tell(path: Path, host: str, step: str, monkeypatch: pytest.MonkeyPatch, **mo
     """Run the action of a task."""
     made = action.ActionModule.__new__(action.ActionModule)
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
-    monkeypatch.setattr(action.display, "display", lambda *_: None)
+    monkeypatch.setattr(action.terminal, "show", lambda *_: None)
     arguments = {name: spec.get("default") for name, spec in action.ARGUMENT_SPEC.items()}
     arguments.update({"record": str(path), "step": step, "host": host, **more})
     monkeypatch.setattr(ActionBase, "validate_argument_spec", lambda *_, **__: (None, arguments))

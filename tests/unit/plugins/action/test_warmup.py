@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.action import warmup
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import terminal
 
 STEP = {"words": "a completion request", "kind": "completion", "prompts": [0], "tokens": 16, "measured": False}
 MEASURED = {"words": "the time to the first token", "requests": 1, "first_token_seconds": 0.05, "measured": True}
@@ -37,7 +38,7 @@ class Host:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the lines that were shown."""
     lines: list[str] = []
-    monkeypatch.setattr(warmup.display, "display", lines.append)
+    monkeypatch.setattr(terminal, "show", lines.append)
     return lines
 
 

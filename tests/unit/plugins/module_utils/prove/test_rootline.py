@@ -248,10 +248,10 @@ def test_a_journal_of_ten_megabytes_takes_seconds() -> None:
     ]
     text = "\n".join([*lines, *BY_ID["cuda_fault"].sample.splitlines(), *AFTER])
     assert len(text) > 10_000_000
-    begin = time.monotonic()
+    begin = time.process_time()
     told = fault.verdicts(evidence.journal(text)["lines"], "chat", {})
     assert [one["id"] for one in told] == ["cuda_fault"]
-    assert time.monotonic() - begin < 10
+    assert time.process_time() - begin < 10
 
 
 def test_mutated_journals_are_read_in_time() -> None:
