@@ -17,6 +17,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signature impo
     FABRIC,
     KERNEL,
     Signature,
+    first_said,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import AREAS, TABLE  # noqa: E402
 
@@ -91,7 +92,8 @@ def link(name: str) -> str:
 
 def told(text: str) -> str:
     """A cause without the values that a line fills in."""
-    return "".join(part if not number % 2 else f"`{part}`" for number, part in enumerate(_parts(text)))
+    parts = _parts(first_said(text))
+    return "".join(part if not number % 2 else f"`{part}`" for number, part in enumerate(parts))
 
 
 def _parts(text: str) -> list[str]:
@@ -103,7 +105,7 @@ def signature(one: Signature) -> Iterator[str]:
     yield f"### {one.title}"
     yield ""
     yield f"`{one.id}`, {one.severity}, in the {FOUND_IN[one.where]}."
-    if not one.cause.startswith("{"):
+    if not first_said(one.cause).startswith("{"):
         yield f"{told(one.cause)}"
     yield ""
     yield "```text"
@@ -121,7 +123,7 @@ def check(one: verdict.Check) -> Iterator[str]:
     yield f"### {one.title}"
     yield ""
     yield f"`{one.id}`, {one.severity}."
-    if not one.cause.startswith("{"):
+    if not first_said(one.cause).startswith("{"):
         yield told(one.cause)
     yield ""
     yield from (f"{number}. {told(remedy)}" for number, remedy in enumerate(one.remedies, 1))

@@ -83,6 +83,8 @@ def computed_dtype(asked: str, model: Mapping[str, Any], capability: float) -> s
     return str(stored)
 
 
+# The first release whose default of max_num_batched_tokens depends on the length so
+BATCH_BY_LENGTH = "0.10.1"
 # KV formats of sparse MLA by compute capability (model_executor/layers/attention/mla_attention.py:359-378,
 # models/config.py:89-140, platforms/cuda.py:95-150 of vLLM 0.33.0): FlashInfer's kernels on 10.x keep a number a byte,
 # those of 12.x always take FlashMLA's format of 656 bytes.
@@ -185,6 +187,20 @@ def _largest_graph(instance: Instance) -> int | None:
     return None if most is None else int(most)
 
 
+def _batch(
+    instance: Instance, model: Mapping[str, Any], version: engine_versions.EngineVersion, tokens: int, sequences: int
+) -> int:
+    """What vLLM makes of its default of max_num_batched_tokens (engine/arg_utils.py:2740-2790).
+
+    Without chunked prefill a step holds the longest prompt; no step holds more than all sequences at their longest.
+    """
+    length = instance.max_model_len or int(model.get("max_model_len") or 0)
+    if not length or not version.at_least(BATCH_BY_LENGTH):
+        return tokens
+    whole = option(instance, "enable_chunked_prefill") is False or option(instance, "no_enable_chunked_prefill")
+    return min(max(tokens, length) if whole else tokens, sequences * length)
+
+
 def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerator: str, ranks: int = 1) -> Settings:
     """Resolve an entry's settings for a kind of GPU; ``ranks`` of one engine, which defaults may depend on."""
     version = engine_versions.of(instance.engine_version)
@@ -195,7 +211,10 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
     dtype = computed_dtype(instance.dtype, model, capability)
     kv_dtype = _kv_dtype(instance, model, capability)
     model_bytes = kv_cache.dtype_bytes(dtype)
-    tokens = option(instance, "max_num_batched_tokens") or tokens
+    written = option(instance, "max_num_seqs")
+    tokens = option(instance, "max_num_batched_tokens") or _batch(
+        instance, model, version, tokens, int(written or sequences)
+    )
     utilization = float(option(instance, "gpu_memory_utilization") or version.gpu_memory_utilization)
     used, shared = _unified(instance, pool, utilization)
     engine = Engine(
@@ -203,7 +222,7 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
         gpu_memory_utilization=used,
         max_num_batched_tokens=int(tokens),
         # what was written is not changed, but judged (config/scheduler.py:331-336)
-        max_num_seqs=int(option(instance, "max_num_seqs") or min(sequences, int(tokens))),
+        max_num_seqs=int(written or min(sequences, int(tokens))),
         model_bytes=model_bytes,
         kv_bytes=_kv_bytes(kv_dtype, model_bytes),
         kv_format=kv_dtype if kv_cache.has_own_size(kv_dtype) else None,
@@ -231,7 +250,7 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
     return Settings(
         engine,
         dtype,
-        option(instance, "max_num_seqs") is not None,
+        written is not None,
         arguments={"gpu-memory-utilization": used} if used != utilization else {},
         reasons=(lowered,) if used != utilization else (),
         warnings=(shared,) if shared else (),

@@ -97,7 +97,11 @@ def words(seconds: float | None) -> str:
 def _of_journal(one: Mapping[str, Any], lines: Sequence[str]) -> list[Verdict]:
     """What the lines tell of, the failure first."""
     settings = one.get("settings") or {}
-    known = {"port": settings.get("port", "8000"), "host": settings.get("host", ""), "path": settings.get("model", "")}
+    known = {
+        "port": settings.get("port", "8000"),
+        "host": settings.get("host", ""),
+        "model_path": settings.get("model", ""),
+    }
     return fault.verdicts(lines, one["name"], known)
 
 

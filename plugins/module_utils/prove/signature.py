@@ -95,9 +95,32 @@ class Match:
         return [said(remedy, self.groups) for remedy in self.signature.remedies]
 
 
+_CHOICE = re.compile(r"\[\[(.*?)\]\]")
+_FIELD = re.compile(r"\{(\w+)\}")
+
+
 def said(text: str, groups: Mapping[str, str]) -> str:
-    """Fill groups into a text; what no line said is a question mark."""
-    return re.sub(r"\{(\w+)\}", lambda match: groups.get(match[1], "?"), text)
+    """Fill groups into a text. Of ``[[one {a}||another]]`` the first is taken whose groups are all known, if any."""
+
+    def chosen(match: re.Match[str]) -> str:
+        return next((one for one in match[1].split("||") if groups.keys() >= set(_FIELD.findall(one))), "")
+
+    return _FIELD.sub(lambda match: groups.get(match[1], "?"), _CHOICE.sub(chosen, text))
+
+
+def first_said(text: str) -> str:
+    """A text as it is where all groups are known, with their names."""
+    return _CHOICE.sub(lambda match: match[1].partition("||")[0], text)
+
+
+def needed(text: str) -> set[str]:
+    """Groups that a text cannot do without: those outside of choices, and those of a last alternative."""
+
+    def last(match: re.Match[str]) -> str:
+        _others, more, one = match[1].rpartition("||")
+        return one if more else ""
+
+    return set(_FIELD.findall(_CHOICE.sub(last, text)))
 
 
 def found(signature: Signature, lines: Sequence[str]) -> Match | None:

@@ -76,9 +76,10 @@ SIGNATURES = (
             r"(?<!\S)(?P<path>/\S+?\.so[\w.]*): failed to map segment from shared object",
             r"failed to map segment from shared object",
         ),
-        cause="{path} was compiled, and the file system that it lies on is mounted noexec.",
+        cause="[[{path}||A file]] was compiled, and the file system that it lies on is mounted noexec.",
         remedies=(
-            "See it: findmnt -T {path} -o TARGET,OPTIONS; mount it without noexec (/var/cache, /var, /tmp).",
+            "See it: findmnt -T [[{path}||/var/cache]] -o TARGET,OPTIONS; mount it without noexec (/var/cache, "
+            "/var, /tmp).",
             "Or put the caches elsewhere: VLLM_CACHE_ROOT, TRITON_CACHE_DIR and TORCHINDUCTOR_CACHE_DIR in "
             "environment.",
         ),
@@ -348,7 +349,8 @@ SIGNATURES = (
             r"(?:Failed to load|Error loading|corrupt|invalid).{0,60}(?:compil\w{1,8} (?:cache|artifact)|cubin"
             r"|torch_compile_cache|AOT artifact)",
         ),
-        cause="A file of the cache cannot be read ({path}): an engine that was killed while it wrote, a full disk, or "
+        cause="A file of the cache cannot be read[[ ({path})]]: an engine that was killed while it wrote, a full "
+        "disk, or "
         "a cache that two users share.",
         remedies=(
             "Stop the instance, remove its cache (/var/cache/vllm/{instance}), and start it: it compiles anew.",

@@ -95,7 +95,7 @@ SIGNATURES = (
             r"CUDA driver version is insufficient for CUDA runtime version",
             r"the provided PTX was compiled with an unsupported toolchain",
         ),
-        cause="The driver knows CUDA {found}, and the engine was built for a newer one.",
+        cause="The engine was built for a newer CUDA than the driver knows[[ ({found})]].",
         remedies=(
             "Install driver 580 or newer (CUDA 13, vLLM 0.33): role cuda with cuda_driver: nvidia.",
             "On data centre cards cuda-compat bridges it: VLLM_ENABLE_CUDA_COMPATIBILITY: '1' in environment.",
@@ -270,7 +270,8 @@ SIGNATURES = (
             r"HIP error: (?P<what>an illegal memory access was encountered|unspecified launch failure"
             r"|device-side assert triggered)",
         ),
-        cause="A kernel on GPU {gpu} touched memory that is not there, or hung ({what}): a fault of the engine's code "
+        cause="A kernel on [[GPU {gpu}||a GPU]] touched memory that is not there, or hung[[ ({what})]]: a fault of "
+        "the engine's code "
         "for "
         "this model, of ROCm, or of the GPU's firmware.",
         remedies=(
@@ -364,7 +365,7 @@ SIGNATURES = (
             r"The model type '(?P<model>[^']+)' does not support float16",
             r"torch\.\w+ is not supported for quantization method",
         ),
-        cause="dtype does not fit the GPU or the model ({gpu}{model}).",
+        cause="dtype does not fit the GPU or the model[[ ({gpu})]][[ ({model})]].",
         remedies=(
             "On GPUs before Ampere set dtype: half (bfloat16 needs compute capability 8.0).",
             "For gemma and glm4 set dtype: bfloat16, or float32 on older GPUs.",
@@ -387,7 +388,9 @@ SIGNATURES = (
             r"Required|Min) capability: (?P<least>\d+)\. Current capability: (?P<has>\w+)",
             r"Quantization scheme is not supported for the current GPU",
         ),
-        cause="The quantization {method} needs compute capability {least}, and this GPU has {has}.",
+        cause="The quantization[[ {method}]] needs [[compute capability {least}, and this GPU has {has}||another "
+        "compute "
+        "capability than this GPU has]].",
         remedies=(
             "Use another version of the model: AWQ and GPTQ run from compute capability 7.5.",
             "Serve from a newer GPU (FP8 from 8.9, NVFP4 natively from 10.0).",
@@ -501,7 +504,8 @@ SIGNATURES = (
             r"(?P<module>libibumad|libibumad\.so\.3|ibstat|infiniband-diags).{0,60}(?:not found|No such file"
             r"|cannot open shared)",
         ),
-        cause="On HGX B200 and B300 the NVSwitches are reached as InfiniBand devices ({module}): the fabric manager "
+        cause="On HGX B200 and B300 the NVSwitches are reached as InfiniBand devices[[ ({module} is missing)]]: the "
+        "fabric manager "
         "needs "
         "NVIDIA's subnet manager (nvlsm), infiniband-diags, and the kernel modules ib_umad and mlx5_ib.",
         remedies=(

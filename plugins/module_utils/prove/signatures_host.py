@@ -204,7 +204,8 @@ SIGNATURES = (
             r"code=(?:killed|dumped), status=31/SYS",
             r"(?P<call>socket).{0,60}Address family not supported by protocol",
         ),
-        cause="{call} was refused: the unit's own sandbox (SystemCallFilter=, RestrictAddressFamilies=) or "
+        cause="[[{call}||A system call]] was refused: the unit's own sandbox (SystemCallFilter=, "
+        "RestrictAddressFamilies=) or "
         "kernel.yama.ptrace_scope does not allow it. Ranks that share GPU memory by file descriptors need pidfd_getfd.",
         remedies=(
             "Run deploy.yml: the unit that it writes allows pidfd_getfd between the processes of an engine.",
@@ -336,7 +337,7 @@ SIGNATURES = (
         title="The engine's program is not there",
         severity=FAIL,
         patterns=(r"status=203/EXEC", r"Failed to locate executable (?P<path>\S+?):"),
-        cause="{path} does not exist: the link of the instance points to a release that was removed.",
+        cause="[[{path}||The program]] does not exist: the link of the instance points to a release that was removed.",
         remedies=("Run deploy.yml again: it installs the release and sets the link.",),
         sources=("systemd.exec(5)",),
         sample="vllm@chat.service: Failed to locate executable /opt/vllm/instances/chat/bin/vllm: No such file or "
@@ -414,7 +415,7 @@ SIGNATURES = (
             r"Failed to set up (?P<step>mount namespacing|namespaces?|IPC namespac\w+): (?:(?P<path>/\S+): "
             r")?(?P<what>.+)$",
         ),
-        cause="The engine was not started: step {step} of its unit failed ({path}: {what}).",
+        cause="The engine was not started: step {step} of its unit failed[[ ({path}: {what})]].",
         remedies=(
             "USER or GROUP: the user of the service does not exist; NAMESPACE: a folder that a drop-in names is not "
             "there; "

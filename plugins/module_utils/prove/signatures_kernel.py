@@ -67,7 +67,8 @@ SIGNATURES = (
         "xid_fallen_off",
         "A GPU fell off the bus",
         FAIL,
-        "GPU {gpu} does not answer on PCIe any more (Xid 79, or without a number when the driver finds it so).",
+        "[[GPU {gpu}||A GPU]] does not answer on PCIe any more (Xid 79, or without a number when the driver finds "
+        "it so).",
         (
             "Drain the host and power-cycle it; a reboot often does not bring the GPU back.",
             "Check power, heat, riser and the card's seat, and the lines of PCIe before that one (AER, pciehp).",
@@ -167,7 +168,7 @@ SIGNATURES = (
         "xid_recovery",
         "The driver asks for a recovery (Xid 154)",
         FAIL,
-        "GPU {gpu}: the driver asks for: {asked}. Until then new programs on it may fail.",
+        "[[GPU {gpu}||A GPU]]: the driver asks for[[: {asked}|| a recovery]]. Until then new programs on it may fail.",
         (
             "Drain the host, then do what it asks: GPU Reset Required is nvidia-smi -r (with the fabric manager "
             "stopped on "
@@ -269,9 +270,10 @@ SIGNATURES = (
             r"(?P<device>[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.\d).*DPC: containment event",
             r"AER: device recovery failed",
         ),
-        cause="The link to {device} failed, and what hangs behind it (a GPU, an adapter) is lost or was reset.",
+        cause="The link to [[{device}||a device]] failed, and what hangs behind it (a GPU, an adapter) is lost or "
+        "was reset.",
         remedies=(
-            "See what it is: lspci -s {device}, and lspci -tv for what hangs behind it.",
+            "See what it is: [[lspci -s {device}, and ]]lspci -tv for what hangs behind it.",
             "Drain the host and power-cycle it; check the card's seat, riser, cable and slot.",
             "If it comes again, have the card or the board replaced.",
         ),
@@ -375,7 +377,7 @@ SIGNATURES = (
             r"(?P<disk>nvme\d+): (?:.*I/O timeout|controller is down|.*Device not ready)",
             r"Remounting filesystem read-only",
         ),
-        cause="Reads or writes of {disk} failed.",
+        cause="Reads or writes of [[{disk}||a disk]] failed.",
         remedies=(
             "See smartctl -a (nvme smart-log) of the disk, and whether its file system is read-only now (findmnt).",
             "Have it replaced, and fetch models anew: weights that were read from it may be damaged.",

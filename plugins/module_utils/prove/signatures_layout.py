@@ -39,7 +39,7 @@ SIGNATURES = (
             r"(?P<part>\d+) not divisible by the Marlin tile",
             r"moe_intermediate_size.*not divisible by",
         ),
-        cause="tensor_parallel_size cuts a quantized weight in the middle of a block or group (part of {part}).",
+        cause="tensor_parallel_size cuts a quantized weight in the middle of a block or group[[ (part of {part})]].",
         remedies=(
             "Lower tensor_parallel_size: half of it, then a quarter.",
             "For a mixture of experts set enable_expert_parallel: true, which gives each GPU whole experts.",
@@ -89,7 +89,8 @@ SIGNATURES = (
             r"CUDA error: invalid device ordinal",
             r"Current node has no GPU available",
         ),
-        cause="The layout needs {ranks} ranks on this host, and {gpus} GPUs are visible to it.",
+        cause="[[The layout needs {ranks} ranks on this host, and {gpus} GPUs are visible to it||The layout needs more "
+        "GPUs than are visible to it on this host]].",
         remedies=(
             "Set tensor_parallel_size x pipeline_parallel_size x data_parallel_size to the number of GPUs of the host.",
             "See whether CUDA_VISIBLE_DEVICES or gpus hides some, or a GPU fell off (the checks of the host say it).",

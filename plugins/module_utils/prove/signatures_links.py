@@ -26,7 +26,7 @@ SIGNATURES = (
             r"NCCL shared memory error",
             r"unable to (?:write to|mmap|allocate) .*shared memory|Bus error.*shm",
         ),
-        cause="The ranks share buffers in /dev/shm, and it has no room for them ({wanted} wanted, {free} free).",
+        cause="The ranks share buffers in /dev/shm, and it has no room for them[[: {wanted} wanted]][[, {free} free]].",
         remedies=(
             "Remove what dead engines left there (ls /dev/shm; files named nccl-* and psm_*), when no engine runs.",
             "Make it larger: mount -o remount,size=8G /dev/shm, and in /etc/fstab; 160 MiB for each engine, 240 MiB "
@@ -59,7 +59,7 @@ SIGNATURES = (
             r"Some NCCL operations have failed or timed out",
             r"ncclAllReduce deadlock",
         ),
-        cause="The ranks wait for one another and one of them does not come ({operation}): P2P between the GPUs is "
+        cause="The ranks wait for one another and one of them does not come[[ ({operation})]]: P2P between the GPUs is "
         "broken, a rank died, or hosts cannot talk.",
         remedies=(
             "Look at what other ranks printed before, and at the kernel's log for Xid: a rank that died first is the "
@@ -130,7 +130,7 @@ SIGNATURES = (
             r"Connection closed by peer \[(?P<peer>[^\]]+)\]",
             r"Connection reset by peer.*(?:gloo|nccl|TCPStore)",
         ),
-        cause="A rank ({peer}) ended or its host went away; this one only saw it.",
+        cause="A rank[[ ({peer})]] ended or its host went away; this one only saw it.",
         remedies=(
             "Read the journal of the other hosts of the engine: the first that died has the cause.",
             "See whether that host is up and the network between them holds.",
@@ -152,7 +152,7 @@ SIGNATURES = (
             r"client socket has failed to connect to any network address of \((?P<peer>[^)]+)\)",
             r"DistStoreError: Timed out after \d+ seconds waiting for clients",
         ),
-        cause="This host cannot connect to {peer}, where the ranks meet.",
+        cause="This host cannot connect to [[{peer}||the host]], where the ranks meet.",
         remedies=(
             "See whether the instance runs on the other hosts: they have to be started together.",
             "Open all TCP ports between the hosts of the engine; vLLM chooses some of them itself.",
@@ -176,7 +176,8 @@ SIGNATURES = (
             r"No interface found in the same subnet",
             r"ifa != nullptr\. Unable to find interface (?P<interface>\S+)",
         ),
-        cause="NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME names an interface ({interface}) that this host does not have.",
+        cause="NCCL_SOCKET_IFNAME or GLOO_SOCKET_IFNAME names an interface[[ ({interface})]] that this host does "
+        "not have.",
         remedies=("Correct network_interface of the instance (ip -brief address lists them).",),
         sources=("gloo/transport/tcp/device.cc", "NCCL src/bootstrap.cc"),
         sample="RuntimeError: [enforce fail at ../third_party/gloo/gloo/transport/tcp/device.cc:84] ifa != nullptr. "
@@ -277,7 +278,8 @@ SIGNATURES = (
             r"ibv_modify_qp|No active IB device|local GID index .* not",
             r"mlx5_\w+\W.*(?:syndrome|failed|completion with error)",
         ),
-        cause="NCCL uses InfiniBand or RoCE, and a queue pair cannot be set up or lost its peer ({what}): a wrong GID "
+        cause="NCCL uses InfiniBand or RoCE, and a queue pair cannot be set up or lost its peer[[ ({what})]]: a "
+        "wrong GID "
         "index, "
         "an adapter of another network, or a fabric that does not route between the hosts.",
         remedies=(
@@ -371,7 +373,7 @@ SIGNATURES = (
             r"(?:[Ee]rror|fail|invalid)",
             r"quick_?(?:all_)?reduce\S{0,20}:\d.{0,60}(?:[Ee]rror|fail)",
         ),
-        cause="It writes to the memory of the other GPUs, and that fails ({what}): no peer access between them, or "
+        cause="It writes to the memory of the other GPUs, and that fails[[ ({what})]]: no peer access between them, or "
         "memory "
         "that cannot be shared (expandable_segments).",
         remedies=(

@@ -20,8 +20,9 @@ SIGNATURES = (
             r"cache \((?P<fits>\d+)\)",
             r"KV cache (?:is )?needed\b.{0,40}larger than (?:the )?available.{0,30}\((?P<available>-?[\d.]+) GiB\)",
         ),
-        cause="One request of max_model_len {length} needs {needed} GiB of KV cache, and {available} GiB are left "
-        "(enough for {fits} tokens).",
+        cause="One request of max_model_len[[ {length}]] needs [[{needed} GiB of KV cache||more KV cache than there "
+        "is]]"
+        "[[, and {available} GiB are left]][[ (enough for {fits} tokens)]].",
         remedies=(
             "Lower max_model_len, to the estimated length that the line names or less (or write max_model_len: auto).",
             "Raise gpu_memory_utilization (default 0.92), or kv_cache_memory_gib where that is set, if the GPU has "
@@ -70,8 +71,9 @@ SIGNATURES = (
             r"than desired GPU memory utilization \((?P<share>[\d.]+), (?P<wanted>[\d.]+) GiB\)",
             r"Free memory (?P<free>[\d.]+)/(?P<total>[\d.]+) GiB < (?P<wanted>[\d.]+) GiB \((?P<share>[\d.]+)\)",
         ),
-        cause="{device} has {free} of {total} GiB free, and gpu_memory_utilization {share} asks for {wanted} GiB. One "
-        "busy GPU stops the whole group.",
+        cause="[[{device}||A GPU]] has {free} of {total} GiB free, and gpu_memory_utilization {share} asks for "
+        "{wanted} "
+        "GiB. One busy GPU stops the whole group.",
         remedies=(
             "See who holds it (nvidia-smi; a worker of an engine that died may be left over) and stop that.",
             "Give the instance other GPUs (gpus: a list of indexes).",
@@ -142,7 +144,9 @@ SIGNATURES = (
             r"CUDA error: out of memory",
             r"CUDA out of memory",
         ),
-        cause="GPU {gpu} has {free} of {total} left and {wanted} were asked for.",
+        cause="[[GPU {gpu}||A GPU]] has [[{free} of {total} left and {wanted} were asked for||no room for what was "
+        "asked "
+        "for]].",
         remedies=(
             "See who else holds memory of the GPU (nvidia-smi) and stop that.",
             "Lower max_num_batched_tokens, and max_model_len where it is long: both make the largest step smaller.",

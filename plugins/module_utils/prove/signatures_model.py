@@ -195,7 +195,7 @@ SIGNATURES = (
             r"specified in the `quantization` argument \((?P<asked>[\w-]+)\)",
             r"Unknown quantization method: (?P<asked>\S+)\.",
         ),
-        cause="The model is {has}, and quantization says {asked}.",
+        cause="[[The model is {has}, and quantization says {asked}||vLLM does not know the quantization {asked}]].",
         remedies=("Leave quantization out: vLLM finds out by itself.",),
         sources=("config/model.py:1446",),
         sample="  Value error, Quantization method specified in the model config (gptq) does not match the "
@@ -244,7 +244,8 @@ SIGNATURES = (
             r"No such file or directory: [\"']?(?P<path>\S+\.safetensors)",
             r"Following weights were not initialized from checkpoint",
         ),
-        cause="{path} is not there, cannot be read by the service's user, or is not whole.",
+        cause="[[{path}||{model_path}||The model]] is not there, cannot be read by the service's user, or is not "
+        "whole.",
         remedies=(
             "See whether the path of model exists and holds config.json, the tokenizer and all safetensors files of "
             "its index.",

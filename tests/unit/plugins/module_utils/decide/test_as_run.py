@@ -250,6 +250,22 @@ def test_what_is_not_counted_is_said(name: str) -> None:
     assert any(one.startswith(name) for one in run(QWEN3, extra_args={name: 2})["warnings"])
 
 
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({"max_model_len": 32768}, 8192),
+        ({"max_model_len": 32768, "extra_args": {"enable-chunked-prefill": False}}, 32768),
+        ({"extra_args": {"no-enable-chunked-prefill": True}}, 40960),
+        ({"max_model_len": 32768, "max_num_batched_tokens": 512, "extra_args": {"enable-chunked-prefill": False}}, 512),
+        ({"max_model_len": 1024, "max_num_seqs": 2}, 2048),
+        ({"max_model_len": 1024, "max_num_seqs": 2, "engine_version": "0.10.0"}, 8192),
+    ],
+)
+def test_the_default_batch_by_lengths(fields: dict[str, Any], tokens: int) -> None:
+    engine = settings.resolve(entry(**fields), run(QWEN3), POOL, "cuda").engine
+    assert engine.max_num_batched_tokens == tokens
+
+
 def account(config: dict[str, Any], **fields: Any) -> memory.Account:
     one = entry(**fields)
     model = as_run.adapted(one, model_files.facts(config))

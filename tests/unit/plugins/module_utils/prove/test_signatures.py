@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.samples import CHECKOUT, shared_json
 
 # What the doctor knows without a line, and what the catalogue of Xids adds.
-GIVEN = {"instance", "unit", "port", "host", "path", "meaning", "action"}
+GIVEN = {"instance", "unit", "port", "host", "model_path", "meaning", "action"}
 
 
 # What stands before the words of many lines.
@@ -152,9 +152,27 @@ def test_the_cause_says_what_the_line_says() -> None:
     assert match.remedies[0].startswith("Lower max_model_len")
 
 
-def test_what_a_line_does_not_say_is_a_question_mark() -> None:
+def test_what_a_line_does_not_say_is_left_out() -> None:
     (match,) = signature.matches(TABLE, ["Watchdog caught collective operation timeout"])
-    assert "(?)" in match.cause
+    assert match.cause.startswith("The ranks wait for one another and one of them does not come: P2P")
+    (match,) = signature.matches(TABLE, ["RuntimeError: CUDA out of memory"])
+    assert match.cause == "A GPU has no room for what was asked for."
+
+
+@pytest.mark.parametrize("one", TABLE, ids=lambda one: one.id)
+def test_no_pattern_leaves_a_gap_in_the_words(one: signature.Signature) -> None:
+    given = GIVEN | ({"name"} if one.id == "dns_failed" else set())
+    for pattern in one.patterns:
+        for text in (one.cause, *one.remedies):
+            assert signature.needed(text) <= given | set(re.findall(r"\?P<(\w+)>", pattern)), (pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("groups", "wanted"),
+    [({}, "A GPU fell."), ({"gpu": "3"}, "GPU 3 fell."), ({"gpu": "3", "bus": "01"}, "GPU 3 fell (bus 01).")],
+)
+def test_the_first_words_are_taken_whose_values_are_known(groups: dict[str, str], wanted: str) -> None:
+    assert signature.said("[[GPU {gpu}||A GPU]] fell[[ (bus {bus})]].", groups) == wanted
 
 
 @given(st.lists(st.text()))
