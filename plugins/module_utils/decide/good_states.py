@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import is_whole
+
 SCHEMA_VERSION = 1
 GOOD, PREVIOUS = "good", "previous"
 # The first line of every file that this collection writes. What an administrator added is neither kept nor removed.
@@ -60,7 +62,7 @@ def layout_of(name: str, written: str | None) -> dict[str, Any]:
         "port": int(found.get("port") or DEFAULT_PORT),
         "node_rank": int(found.get("node-rank") or 0),
         "data_parallel_size": int(found.get("data-parallel-size") or 1),
-        "serve_args": {"max-model-len": int(length)} if length.isdigit() else {},
+        "serve_args": {"max-model-len": int(length)} if is_whole(length) else {},
     }
 
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import is_whole
+
 # "0-31,64-95", "105", "0,2,4,6"
 _RANGES = re.compile(r"^\d{1,5}(?:-\d{1,5})?(?:,\d{1,5}(?:-\d{1,5})?)*$")
 _NUMA_TEXT = re.compile(r"\bNUMA(?:\s{1,8}node)?\s{0,8}[:#]?\s{0,8}(\d{1,3})\b", re.IGNORECASE)
@@ -179,7 +181,7 @@ def _unglue(words: list[_Word], wanted: int) -> list[_Word]:
     options: list[tuple[str, str]] = []
     for digits in (1, 2, 3):
         cpus, node = first.text[:-digits], first.text[-digits:]
-        if node.isdigit() and str(int(node)) == node and _RANGES.match(cpus) and _equal_ranges(cpus):
+        if is_whole(node) and str(int(node)) == node and _RANGES.match(cpus) and _equal_ranges(cpus):
             options.append((cpus, node))
     if len(options) != 1 or _equal_ranges(first.text):
         return words

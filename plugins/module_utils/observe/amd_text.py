@@ -15,6 +15,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.amd_values i
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.links import XGMI
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.tables import Square, read_square
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import is_whole
 
 _BDF = r"[0-9a-fA-F]{4}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]"
 _LABEL = rf"(?:GPU\d{{1,3}}|[GH]CU\[\d{{1,3}}\]|{_BDF})"
@@ -61,7 +62,7 @@ def read_text(lines: list[str], state: AmdValues) -> None:
         for j, other in enumerate(numbers):
             kind = types.cells[i][j] if types else None
             hop = hops.cells[i][j] if hops and types and hops.labels == types.labels else None
-            add_link(state, index, other, kind, int(hop) if hop and hop.isdigit() else None)
+            add_link(state, index, other, kind, int(hop) if hop and is_whole(hop) else None)
 
 
 def _add_sections(lines: list[str], state: AmdValues) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import is_whole
+
 MIB = 1024 * 1024
 _NAME_KEYS = ("Device Name", "Card Series", "Card series", "Card model", "Card Model")
 
@@ -58,7 +60,7 @@ def size_mib(value: Any) -> int | None:
 
 def bytes_mib(value: str) -> int | None:
     """A decimal number of bytes in whole MiB."""
-    return int(value) // MIB if value.isascii() and value.isdigit() and len(value) < 18 else None
+    return int(value) // MIB if value.isascii() and is_whole(value) and len(value) < 18 else None
 
 
 def add_rocm_value(index: int, key: str, value: Any, state: AmdValues) -> None:
@@ -77,5 +79,5 @@ def add_rocm_value(index: int, key: str, value: Any, state: AmdValues) -> None:
         state.add(index, "memory_total_mib", bytes_mib(value))
     elif key == "VRAM Total Used Memory (B)":
         state.add(index, "memory_used_mib", bytes_mib(value))
-    elif key == "Numa Node" and value.isdigit() and len(value) < 4:
+    elif key == "Numa Node" and is_whole(value) and len(value) < 4:
         state.add(index, "numa_node", int(value))

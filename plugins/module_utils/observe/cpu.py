@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import is_whole
+
 _NODE_FILE = re.compile(r"^/sys/devices/system/node/node(\d+)/(cpulist|meminfo)$")
 _LSCPU_NODE = re.compile(r"^NUMA node(\d+) CPU\(s\)$")
 _RANGE = re.compile(r"^(\d+)(?:-(\d+))?$")
@@ -105,4 +107,4 @@ def _cpuinfo_model(text: str) -> str | None:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
+    return int(text) if text and is_whole(text) else None

@@ -21,6 +21,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.profiles imp
     profile_of,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.sources import Outputs
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import is_whole
 
 _EMPTY = nvidia_xml.device_from_element(ET.Element("gpu"), 0)
 # Every device has all of these keys; None is what no tool said.
@@ -171,7 +172,7 @@ def _number(
     numbers: list[int] = []
     for device in devices:
         bus = by_bus.get(normal_address(device["pci_bus_id"])) if device["pci_bus_id"] else None
-        number = int(bus) if bus and bus.isdigit() else by_uuid.get(device.get("uuid"), device["index"])
+        number = int(bus) if bus and is_whole(bus) else by_uuid.get(device.get("uuid"), device["index"])
         numbers.append(number)
     if len(set(numbers)) < len(numbers):
         warnings.append("nvidia-smi numbers the GPUs in more than one way: they were numbered in PCI order.")
@@ -184,7 +185,7 @@ def _without_xml(
     listed: Sequence[Mapping[str, Any]], queried: Sequence[Mapping[str, str | None]]
 ) -> list[dict[str, Any]]:
     numbers = {entry["index"] for entry in listed}
-    numbers.update(int(str(entry["index"])) for entry in queried if str(entry.get("index")).isdigit())
+    numbers.update(int(str(entry["index"])) for entry in queried if is_whole(str(entry.get("index"))))
     if not numbers:
         numbers = set(range(len(queried)))
     return [{"index": number} for number in sorted(numbers)]

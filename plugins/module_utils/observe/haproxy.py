@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import ParseError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import is_whole
 
 # srv_admin_state and srv_op_state of "show servers state" (management.txt 9.3, include/haproxy/server-t.h)
 FORCED_MAINTENANCE = 0x01
@@ -43,7 +44,7 @@ def workers(text: str) -> list[int]:
         words = line.split()
         if line.startswith("#"):
             section = line.strip()
-        elif section in found and len(words) > 1 and words[0].isdigit() and words[1] == "worker":
+        elif section in found and len(words) > 1 and is_whole(words[0]) and words[1] == "worker":
             found[section].append(int(words[0]))
     if not found["# workers"]:
         raise ParseError(f"HAProxy's master names no worker in its answer to 'show proc': {text.strip()[:200]!r}.")

@@ -26,11 +26,19 @@ def interfaces(text: str, speeds: Path = SPEEDS) -> dict[str, dict[str, Any]]:
         # older releases of iproute2 print an empty mapping for what a filter left out
         if not isinstance(entry, dict) or not entry.get("ifname"):
             continue
-        local = [one.get("local") for one in entry.get("addr_info") or () if one.get("family") == "inet"]
-        addresses = [one for one in local if one and not ipaddress.ip_address(one).is_link_local]
+        told = entry.get("addr_info")
+        addresses = [one["local"] for one in (told if isinstance(told, list) else ()) if _leads_somewhere(one)]
         name = str(entry["ifname"])
         found[name] = {"address": addresses[0] if addresses else None, "speed_mbit": _speed(speeds / name / "speed")}
     return found
+
+
+def _leads_somewhere(one: Any) -> bool:
+    """Whether an entry is an IPv4 address that others can reach."""
+    try:
+        return isinstance(one, dict) and not ipaddress.IPv4Address(str(one.get("local"))).is_link_local
+    except ValueError:
+        return False
 
 
 def _speed(path: Path) -> int | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.systemd import unit_of
 
 LISTEN = "0A"  # include/net/tcp_states.h
+ADDRESS = re.compile(r"[0-9A-Fa-f]{1,32}:([0-9A-Fa-f]{1,4})")
 SOCKET = re.compile(r"socket:\[(\d+)\]")
 
 
@@ -19,8 +20,9 @@ def parse_proc_net_tcp(text: str) -> dict[str, int]:
     found = {}
     for line in text.splitlines()[1:]:
         columns = line.split()
-        if len(columns) > 9 and columns[3] == LISTEN and ":" in columns[1]:
-            found[columns[9]] = int(columns[1].rsplit(":", 1)[1], 16)
+        address = ADDRESS.fullmatch(columns[1]) if len(columns) > 9 and columns[3] == LISTEN else None
+        if address:
+            found[columns[9]] = int(address[1], 16)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import ParseError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.nvidia_xml import device_from_element
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import clean_lines
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import clean_lines, is_whole
 
 _GPU = re.compile(r"^GPU ([0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])\s*$")
 _INDENTED = re.compile(r"^( +)(?=\S)")
@@ -92,12 +92,12 @@ def parse_query_text(text: str) -> dict[str, Any]:
         raise ParseError("This is no output of nvidia-smi -q: it has no line 'GPU 00000000:01:00.0'.", 1, 1)
     attached = top.get("attached gpus", "")
     warnings = []
-    if attached.isdigit() and int(attached) != len(elements):
+    if is_whole(attached) and int(attached) != len(elements):
         warnings.append(f"nvidia-smi -q says that {attached} GPUs are attached and describes {len(elements)}.")
     return {
         "driver_version": _version(top, "kmd version", "driver version"),
         "cuda_version": _version(top, "cuda umd version", "cuda version"),
-        "attached_gpus": int(attached) if attached.isdigit() and len(attached) < 5 else None,
+        "attached_gpus": int(attached) if is_whole(attached) and len(attached) < 5 else None,
         "devices": [device_from_element(element, place) for place, element in enumerate(elements)],
         "warnings": warnings,
     }

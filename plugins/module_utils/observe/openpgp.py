@@ -8,7 +8,6 @@ Pure, and without gpg, which hosts need not have. RFC 4880: 4.2 packet headers, 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Iterator
@@ -56,7 +55,7 @@ def _packets(block: str) -> Iterator[tuple[int, bytes]]:
     try:
         # The line that begins with = is a checksum of what is before it.
         data = base64.b64decode("".join(line for line in lines if line and not line.startswith("=")), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ParseError(f"The OpenPGP key is damaged: {error}.") from error
     yield from _binary(data)
 

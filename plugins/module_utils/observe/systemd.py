@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import is_whole
 
 PROPERTIES = (
     "Id",
@@ -134,5 +135,5 @@ def pids_of(unit: Mapping[str, str]) -> list[int]:
         folder = Path(root + group)
         if (folder / "cgroup.procs").exists():
             texts = [text_of(path) or "" for path in folder.rglob("cgroup.procs")]
-            return sorted({int(pid) for text in texts for pid in text.split() if pid.isdigit()})
+            return sorted({int(pid) for text in texts for pid in text.split() if is_whole(pid)})
     return []

@@ -27,3 +27,8 @@ def clean_line(line: str) -> str:
 def clean_lines(text: str) -> list[str]:
     """The lines of a text, cleaned. Line numbers stay what they were."""
     return [clean_line(line) for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a number as int() takes it, and no longer than one can be."""
+    return text.isascii() and text.isdigit() and len(text) < 19

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import is_whole
+
 RECORD = "RECORD"
 WHEEL = "WHEEL"
 # Written by uv and pip when all files of a package are there; wheels hold none.
@@ -49,7 +51,7 @@ def recorded(folder: Path) -> Iterator[tuple[str, int | None]]:
     with (folder / RECORD).open(encoding="utf-8", newline="") as stream:
         for row in csv.reader(stream):
             if row:
-                yield row[0], int(row[2]) if len(row) > 2 and row[2].isdigit() else None
+                yield row[0], int(row[2]) if len(row) > 2 and is_whole(row[2]) else None
 
 
 def is_there(path: Path, size: int | None) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.text import is_whole
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import fault, journal, receipt, signature
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.verdict import Verdict, of_check
 
@@ -219,7 +220,7 @@ def _models(state: State) -> list[Verdict]:
             of_check("wrong_model", state.name, lines, port=settings.get("port", 8000), offered=shown, wanted=wanted)
         ]
     length = settings.get("max-model-len")
-    if length and length.isdigit() and offered[wanted] not in (None, int(length)):
+    if length and is_whole(length) and offered[wanted] not in (None, int(length)):
         return [of_check("wrong_length", state.name, lines, length=offered[wanted], wanted=length)]
     return []
 

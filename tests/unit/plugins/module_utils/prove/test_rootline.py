@@ -267,12 +267,12 @@ def test_mutated_journals_are_read_in_time() -> None:
                 ([chr(chance.randrange(1, 0x2FF))], ["\n"], [], letters[:200], list("a(" * 200), list(" " * 500))
             )
         text = "".join(letters)
-        begin = time.monotonic()
+        begin = time.process_time()
         found = evidence.journal(text, 1_796_000_000.0)
         for part in journal.starts(found["lines"], "chat"):
             assert isinstance(fault.verdicts(part, "chat", {}), list)
         kernel_log.matches(text.splitlines(), 1_796_000_000.0, 1_795_000_000.0, 1_795_999_000.0)
-        assert time.monotonic() - begin < 2 + len(text) / 1_000_000
+        assert time.process_time() - begin < 2 + len(text) / 1_000_000
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=200))
