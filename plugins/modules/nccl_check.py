@@ -204,7 +204,7 @@ def observed(module: AnsibleModule) -> dict[str, Any]:
 def _due(name: str, key: str, release: str) -> str | None:
     try:
         record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return "it was not measured yet"
     if (record.get("key"), record.get("release")) != (key, release):
         return "GPUs, driver, hosts or release have changed since it was measured"

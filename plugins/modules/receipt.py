@@ -121,7 +121,7 @@ def engine_facts(pid: int) -> dict[str, Any] | None:
         return None
     try:
         written = json.loads(text_of(Path(folder) / "release.json") or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         written = {}
     return {"release": Path(folder).name, **{key: written.get(key) for key in VERSIONS}}
 

@@ -76,7 +76,7 @@ class Snapshot:
         """By file, its size, the time of its last change in ns, and the digest that it was found to have."""
         try:
             found = json.loads(self.record_path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         return found if isinstance(found, dict) else {}
 

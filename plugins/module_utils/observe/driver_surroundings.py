@@ -112,7 +112,7 @@ def work() -> list[dict[str, Any]]:
     text = text_of(WORK)
     try:
         found = json.loads(text) if text else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         found = {}
     return list(found.get("instances") or ()) if isinstance(found, dict) else []
 

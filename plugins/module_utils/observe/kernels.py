@@ -96,7 +96,7 @@ def written(root: Path) -> dict[str, Any]:
     for mark in sorted(root.glob("releases/*/release.json")):
         try:
             said = json.loads(mark.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             said = {}
         found[mark.parent.name] = said.get("kernels") if isinstance(said, dict) else None
     return found

@@ -54,7 +54,7 @@ def generated(lines: Iterable[tuple[float, str]]) -> Generated:
 def _event(text: str) -> Mapping[str, Any]:
     try:
         event = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise WrongAnswer(f"it is not JSON: {said(text)}") from None
     if not isinstance(event, dict):
         raise WrongAnswer(f"it is not an object: {said(event)}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Few tokens may agree by chance.
+LARGEST = 10**300
 LEAST_TOKENS = 8
 # Python's json refuses to write NaN, which vLLM then takes for a fault of the request: status 400.
 NOT_JSON = "Out of range float values are not JSON compliant"
@@ -33,7 +34,10 @@ class Word:
 
 def is_number(value: Any) -> bool:
     """Tell whether a value of JSON is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    # a whole number of JSON may be larger than any float
+    return abs(value) < LARGEST if isinstance(value, int) else math.isfinite(value)
 
 
 def fault(words: Sequence[Word]) -> str | None:

@@ -223,7 +223,7 @@ def _release(process: Mapping[str, Any] | None, link: Path) -> str | None:
 def _check(name: str) -> dict[str, Any] | None:
     try:
         found = json.loads(text_of(Path(receipt.CHECKS / f"{name}.json")) or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

@@ -28,7 +28,7 @@ def checks(name: str) -> dict[str, Any]:
     """Return what other roles measured of an instance."""
     try:
         measured = json.loads(text_of(Path(receipt.CHECKS / f"{name}.json")) or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         measured = None
     return {"nccl": measured} if measured is not None else {}
 
