@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
@@ -45,14 +45,19 @@ def loaded(sizes: Mapping[str, int]) -> list[str]:
 
     Raises :class:`InputError` for a name that is absolute, leads out of its folder, or would be read as an option.
     """
-    for name in sizes:
+    check_names(sizes)
+    weights = set(model.weight_files(sizes))
+    return sorted(name for name in sizes if name in weights or _is_companion(PurePosixPath(name)))
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise :class:`InputError` for a name that is no path inside a folder, or would be read as an option."""
+    for name in names:
         # the name becomes a path and an argument of a program that root runs
         if not NAME.fullmatch(name) or ".." in PurePosixPath(name).parts:
             raise InputError(
                 f"The hub has a file {name[:100]!r} in this model, a name that is not taken. Choose another."
             )
-    weights = set(model.weight_files(sizes))
-    return sorted(name for name in sizes if name in weights or _is_companion(PurePosixPath(name)))
 
 
 def _is_companion(path: PurePosixPath) -> bool:

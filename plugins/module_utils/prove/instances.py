@@ -20,6 +20,7 @@ from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import credentials
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fields import NAME
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.listeners import listeners
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
@@ -78,9 +79,9 @@ def within(seconds: float, step: Callable[[], Any]) -> Any:
 
 
 def names() -> list[str]:
-    """Name the instances that have settings or a receipt."""
-    found = {path.stem for path in SETTINGS.glob("*.yaml")}
-    return sorted(found | {path.stem for path in Path(receipt.FOLDER).glob("[!.]*.json")})
+    """Name the instances that have settings or a receipt; a file with another name than theirs is none."""
+    files = [*SETTINGS.glob("*.yaml"), *Path(receipt.FOLDER).glob("*.json")]
+    return sorted({path.stem for path in files if NAME.fullmatch(path.stem)})
 
 
 def settings(text: str) -> dict[str, str]:

@@ -46,6 +46,14 @@ def described(**how: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("name", ["..", ".", ".hidden", "UPPER", "a b", "a\nb", "\x1b[2J"])
+def test_a_file_with_another_name_is_no_instance(machine: Path, name: str) -> None:
+    (machine / "receipts").mkdir(exist_ok=True)
+    for file in (machine / "receipts" / f"{name}.json", machine / "etc" / f"{name}.yaml"):
+        file.write_text("{}")
+    assert instances.names() == ["chat"]
+
+
 def test_an_instance(machine: Path) -> None:
     found = described()
     one = found["instances"]["chat"]
