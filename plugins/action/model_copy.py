@@ -65,6 +65,7 @@ class ActionModule(ActionBase):
 
     def copy(self, arguments: dict[str, Any]) -> bool:
         """Let Ansible's own modules make the folder and copy; returns whether they changed anything."""
+        claimed = self.call(claimed=True)
         folder = self._checked(
             self._execute_module(
                 module_name="ansible.builtin.file",
@@ -91,7 +92,7 @@ class ActionModule(ActionBase):
             shared_loader_obj=self._shared_loader_obj,
         )
         copied = self._checked(action.run(task_vars=self.vars))
-        return bool(folder.get("changed") or copied.get("changed"))
+        return any(answer.get("changed") for answer in (claimed, folder, copied))
 
     def _checked(self, answer: dict[str, Any]) -> dict[str, Any]:
         if answer.get("failed") or answer.get("unreachable"):

@@ -113,7 +113,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import earlier, instance_files
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import claim, earlier, instance_files
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states, instance_fields
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
@@ -262,6 +262,8 @@ class States:
         if faults:
             raise GpufleetError("\n".join(faults))
         found = {name: state for name, state in states.items() if state}
+        if not self.module.check_mode:
+            self.changed += claim.claim(claim.existing(), lambda argv: self.module.run_command(list(argv)))
         for name, state in found.items():
             self.put_back(name, state)
         if self.changed and not self.module.check_mode:

@@ -167,7 +167,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import earlier, instance_files
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import claim, earlier, instance_files
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.written import Writer
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
@@ -343,7 +343,10 @@ def main() -> None:
     changed = False
     try:
         units = Units(module, instances)
+        # before the owners of models change, by whose times it goes
         keep_earlier(module.params, units.found)
+        if not module.check_mode:
+            writer.changed += claim.claim(claim.existing(), lambda argv: module.run_command(list(argv)))
         write(writer, module.params)
         units.reload(writer.touched(UNITS))
         for one in instances:

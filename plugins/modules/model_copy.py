@@ -30,6 +30,10 @@ options:
   times:
     description: By file, its time in nanoseconds since 1970. Given by the action plugin when it has copied.
     type: dict
+  claimed:
+    description: Whether the folder is made root's before something is copied. Given by the action plugin.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Says what would be copied.
@@ -66,6 +70,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import claim
+from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import places
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -73,20 +79,26 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "folder": {"type": "path", "required": True},
     "seen": {"type": "dict"},
     "times": {"type": "dict"},
+    "claimed": {"type": "bool", "default": False},
 }
 
 
 def main() -> None:
-    """Run the module: give files their times, or list the files that are there."""
+    """Run the module: take the folder, give files their times, list the files that are there."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     folder = Path(module.params["folder"])
+    taken: list[str] = []
     try:
+        if module.params["claimed"] and not module.check_mode:
+            taken = claim.claim([folder], lambda argv: module.run_command(list(argv)))
         if module.params["times"] is not None and not module.check_mode:
             for name, time in module.params["times"].items():
                 os.utime(folder / name, ns=(int(time), int(time)))
+    except GpufleetError as error:
+        module.fail_json(msg=str(error))
     except OSError as error:
-        module.fail_json(msg=f"{error.filename} cannot be given the time of its source: {error.strerror}.")
-    module.exit_json(changed=False, tree=places.tree(folder))
+        module.fail_json(msg=f"{error.filename or folder} cannot be given its owner or time: {error.strerror}.")
+    module.exit_json(changed=bool(taken), tree=places.tree(folder))
 
 
 if __name__ == "__main__":

@@ -54,16 +54,22 @@ freed_bytes:
   sample: 16381517208
 """
 
+import os
 import re
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import instance_files
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import claim, instance_files
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
+from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 
 SETTINGS = Path("/etc/vllm")
 # The role serve writes the settings as plain YAML, a key on a line of its own.
 SETTING = re.compile(r"^(model|revision): *['\"]?([^'\"\n ](?:[^'\"\n]*[^'\"\n ])?)['\"]? *$", re.MULTILINE)
+
+# Of huggingface_hub's cache, a model and a commit: they become arguments, and lines for people.
+MODEL_FOLDER = re.compile(r"models--\w[\w.-]*", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def used() -> set[tuple[str, str]]:
@@ -81,12 +87,15 @@ def cached(cache: Path) -> dict[tuple[str, str], Path]:
     return {
         (snapshot.parents[1].name[len("models--") :].replace("--", "/", 1), snapshot.name): snapshot
         for snapshot in cache.glob("models--*/snapshots/*")
+        if MODEL_FOLDER.fullmatch(snapshot.parents[1].name) and COMMIT.fullmatch(snapshot.name)
     }
 
 
 def blobs(snapshot: Path) -> set[Path]:
     """Files that the links of a commit lead to."""
-    return {path.resolve() for path in snapshot.rglob("*") if path.is_symlink() and path.exists()}
+    # not followed: a folder that is a link is none of huggingface_hub's
+    found = (Path(folder, name) for folder, _folders, names in os.walk(snapshot) for name in names)
+    return {path.resolve() for path in found if path.is_symlink() and path.exists()}
 
 
 def main() -> None:
@@ -99,6 +108,12 @@ def main() -> None:
         supports_check_mode=True,
     )
     cache = Path(module.params["cache"])
+    taken: list[str] = []
+    if not module.check_mode:
+        try:
+            taken = claim.claim([cache], lambda argv: module.run_command(list(argv)))
+        except (GpufleetError, OSError) as error:
+            module.fail_json(msg=str(error))
     there, wanted = cached(cache), used()
     gone = sorted(key for key in there if key not in wanted) if any(SETTINGS.glob("*.yaml")) else []
     kept = {blob for key, snapshot in there.items() if key not in gone for blob in blobs(snapshot)}
@@ -106,7 +121,7 @@ def main() -> None:
     freed_bytes = sum(blob.stat().st_size for blob in freed)
     if gone and not module.check_mode:
         commits = sorted({commit for _model, commit in gone})
-        command = [module.params["hf"], "cache", "rm", *commits, "--yes", f"--cache-dir={cache}"]
+        command = [module.params["hf"], "cache", "rm", "--yes", f"--cache-dir={cache}", "--", *commits]
         code, out, err = module.run_command(command)
         if code:
             module.fail_json(msg=f"hf cache rm failed: {(err or out).strip()}")
@@ -114,7 +129,7 @@ def main() -> None:
             (there[name, commit].parents[1] / f"gpufleet-{commit}.json").unlink(missing_ok=True)
     words = {key: f"{key[0]} {key[1]}" for key in there}
     module.exit_json(
-        changed=bool(gone),
+        changed=bool(gone or taken),
         removed=[words[key] for key in gone],
         freed_bytes=freed_bytes,
         diff={

@@ -202,13 +202,15 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import credentials, transient
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import claim, credentials, transient
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.hub_cache import Snapshot
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.systemd import quote_environment
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import places, redact, systemd
+from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import hub_files, places, redact, systemd
 
 RUNNING = Path("/run/gpufleet-download")
+# States in which root writes into the cache.
+WRITES = ("started", "verified", "dropped")
 OUTPUT_LINES = 60
 # Time of one call that compares files, so that the play shows progress.
 VERIFY_SECONDS = 10
@@ -321,10 +323,11 @@ class Download:
         command = [
             hf,
             "download",
-            self.wanted["model"],
-            *self.snapshot.files,
             f"--revision={self.wanted['revision']}",
             f"--max-workers={self.wanted['workers']}",
+            "--",
+            self.wanted["model"],
+            *self.snapshot.files,
         ]
         arguments = transient.systemd_run(self.unit, self.settings(), command)
         code, _out, err = self.module.run_command([*arguments[:1], *self.token(), *arguments[1:]])
@@ -419,13 +422,18 @@ class Download:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
-    download = Download(module)
     state = module.params["state"]
     if state == "present":
         module.fail_json(msg="state=present is done by the action plugin; call it as gpufleet.vllm.model_snapshot.")
     if module.check_mode and state != "observed":
         module.exit_json(changed=False, skipped=True)
     try:
+        wanted = module.params
+        paths = [str(file["path"]) for file in wanted["files"] or ()]
+        hub_files.check_names([wanted["model"], wanted["revision"], *paths, *wanted["names"]])
+        download = Download(module)
+        if state in WRITES:
+            claim.claim([Path(module.params["cache"])], lambda argv: module.run_command(list(argv)))
         module.exit_json(**{"changed": False, **getattr(download, state)()})
     except (GpufleetError, OSError) as error:
         module.fail_json(msg=str(error))

@@ -152,7 +152,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import transient
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import claim, transient
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import write_atomically
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import interfaces, systemd
@@ -287,6 +287,7 @@ def recorded(module: AnsibleModule) -> dict[str, Any]:
     """Write down what was measured."""
     name = module.params["check"]["name"]
     shutil.rmtree(RUNNING / name, ignore_errors=True)
+    claim.claim([RECORDS], lambda argv: module.run_command(list(argv)))
     write_atomically(RECORDS / f"{name}.json", json.dumps(module.params["record"], indent=2, sort_keys=True) + "\n")
     return {"changed": True}
 
@@ -323,7 +324,7 @@ def main() -> None:
     try:
         steps = {"observed": observed, "started": started, "read": read, "recorded": recorded}
         module.exit_json(**{"changed": False, **steps[state](module)})
-    except GpufleetError as error:
+    except (GpufleetError, OSError) as error:
         module.fail_json(msg=str(error))
 
 

@@ -74,6 +74,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import claim
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of, write_atomically
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instance_fields
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
@@ -187,9 +188,12 @@ def main() -> None:
     if not instance_fields.NAME.fullmatch(name):
         module.fail_json(msg=f"The layout has the name {name!r}; give an entry of the filter parallel_layout.")
     path = receipt_files.path(name)
-    before = text_of(path)
-    old = receipt.read(before)
+    taken: list[str] = []
     try:
+        if not module.check_mode:
+            taken = claim.claim([path], lambda argv: module.run_command(list(argv)))
+        before = text_of(path)
+        old = receipt.read(before)
         new = build(module, old)
         if new is not None and receipt.same(old, new):
             new = old
@@ -206,7 +210,9 @@ def main() -> None:
         module.warn(sentence)
     diff = {"before": before or "", "after": after or "", "before_header": str(path), "after_header": str(path)}
     told = {} if new else {"msg": f"{path} would be written when the instance was warmed up."}
-    module.exit_json(changed=changed, path=str(path), receipt=new, kept=kept, diff=diff if changed else {}, **told)
+    module.exit_json(
+        changed=changed or bool(taken), path=str(path), receipt=new, kept=kept, diff=diff if changed else {}, **told
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Read and put back the files that an instance is started from, and keep its good states.
 
-The states lie where only root writes: what is put back becomes units of systemd. /var/lib/vllm belongs to the user of
-the service.
+The states lie where only root reads and writes: what is put back becomes units of systemd.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of, write_atomically
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fields import NAME
 
 SETTINGS = Path("/etc/vllm")
 UNITS = Path("/etc/systemd/system")
@@ -25,7 +25,7 @@ CHANGE = "change"
 
 def names() -> list[str]:
     """Return the names of the instances that have settings on this host."""
-    return sorted(file.stem for file in SETTINGS.glob("[!.]*.yaml"))
+    return sorted(file.stem for file in SETTINGS.glob("*.yaml") if NAME.fullmatch(file.stem))
 
 
 def state_file(name: str, which: str) -> Path:

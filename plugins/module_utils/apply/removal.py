@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import pwd
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.claim import Foreign, claim
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.credentials import ENCRYPTED, PLAIN
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.written import Writer
@@ -65,9 +66,14 @@ def instance_places(name: str, root: Path) -> list[Path]:
         root / "instances" / name,
         CACHES / name,
         SETTINGS / "good" / name,
-        STATE / "receipts" / f"{name}.json",
-        STATE / "checks" / f"{name}.json",
+        # through a link, files of others would be shown and removed
+        *(folder / f"{name}.json" for folder in records() if not folder.is_symlink()),
     ]
+
+
+def records() -> list[Path]:
+    """Folders in which each instance has a file."""
+    return [STATE / "receipts", STATE / "checks"]
 
 
 class Removal:
@@ -77,6 +83,13 @@ class Removal:
         self.writer = writer
         self.run = run
         self.stopped: list[str] = []
+
+    def claim(self, folders: Iterable[Path]) -> None:
+        """Take folders from the user of the service, so that none becomes a link meanwhile."""
+        if not self.writer.check:
+            # what is a link is passed over
+            with contextlib.suppress(Foreign):
+                claim([folder for folder in folders if folder.exists()], self.run)
 
     def stop(self, unit: str, properties: dict[str, str]) -> None:
         """Stop a unit, which ends when its requests are answered or its time is over. Raises GpufleetError."""
@@ -93,6 +106,7 @@ class Removal:
 
     def instances(self, names: Sequence[str], root: Path) -> None:
         """Remove instances, one after the other."""
+        self.claim(records())
         found = systemd.show([unit_of(name) for name in names]) if names else {}
         for name in names:
             self.stop(unit_of(name), found.get(unit_of(name), {}))
@@ -161,12 +175,11 @@ class Removal:
         if not any(folder.is_relative_to(STATE) for folder in kept):
             self.writer.absent(STATE)
             return
+        # its user goes
+        self.claim(kept)
         for entry in sorted(STATE.iterdir()):
             if not any(folder.is_relative_to(entry) for folder in kept):
                 self.writer.absent(entry)
-        if not self.writer.check and STATE.stat().st_uid != os.geteuid():
-            # its user goes
-            os.chown(STATE, os.geteuid(), os.getegid())
 
     def _transient(self) -> list[str]:
         _code, out, _err = self.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", TRANSIENT])

@@ -22,6 +22,8 @@ DIGEST = re.compile(r"^GPUFLEET_DIGEST=(\S+)$", re.MULTILINE)
 # A setting that is one word or number; the role serve writes plain YAML, an option of vllm serve on a line of its own.
 SETTING = re.compile(r"^([a-z0-9-]+): *['\"]?([^'\"\n ](?:[^'\"\n]*[^'\"\n ])?)['\"]? *$", re.MULTILINE)
 DEFAULT_PORT = 8000
+# With these lines of a unit, which earlier versions wrote, systemd gives all of /var/lib/vllm to the service's user.
+WHOLE_FOLDER = re.compile(r"^(StateDirectory=|WorkingDirectory=%S/)vllm$", re.MULTILINE)
 
 
 def read(text: str | None) -> dict[str, Any] | None:
@@ -30,7 +32,17 @@ def read(text: str | None) -> dict[str, Any] | None:
         found = json.loads(text or "")
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found.get("schema_version") == SCHEMA_VERSION else None
+    if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION:
+        return None
+    files = found.get("files")
+    if isinstance(files, dict):
+        files.update({path: with_own_folder(text) for path, text in files.items() if isinstance(text, str)})
+    return found
+
+
+def with_own_folder(unit: str) -> str:
+    """Return the text of a unit with which the service has a folder of its own in /var/lib/vllm."""
+    return WHOLE_FOLDER.sub(r"\1vllm/work", unit)
 
 
 def text(state: Mapping[str, Any]) -> str:

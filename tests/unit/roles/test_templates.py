@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import claim
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.credentials import (
     ENCRYPTED,
     PLAIN,
     unit_properties,
 )
-from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import instances, layout
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states, instances, layout
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.systemd import DIGEST
 
 from tests.unit import environment_file
@@ -211,6 +212,14 @@ def test_it_runs_as_its_own_user_and_reads_its_own_environment() -> None:
     assert (service["User"], service["Group"]) == (["llm"], ["llm"])
     assert service["EnvironmentFile"] == ["/etc/vllm/%i.env"]
     assert service["NoNewPrivileges"] == ["yes"]
+
+
+def test_it_has_a_folder_of_its_own_where_the_rest_is_roots() -> None:
+    service = unit()["Service"]
+    assert service["StateDirectory"] == [f"vllm/{claim.WORK}"]
+    assert service["WorkingDirectory"] == [f"%S/vllm/{claim.WORK}"]
+    text = rendered("serve", "vllm@.service", serve(LAYOUTS["cuda"]))
+    assert good_states.with_own_folder(text) == text
 
 
 ONLINE = {"HF_HUB_OFFLINE": 0}

@@ -11,6 +11,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.systemd import
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import places, systemd
 from ansible_collections.gpufleet.vllm.plugins.modules import model_snapshot
 
+from tests.unit.plugins.modules.running import run
+
 PASSWORD = 'a"b$c\\d%e'
 
 
@@ -41,7 +43,7 @@ def started(tmp_path: Path, **params: Any) -> tuple[dict[str, str], list[str], P
     """Start a download: the environment of its unit, its command, and the file of the environment."""
     hf = tmp_path / "hf"
     hf.touch()
-    module: Any = Module(hf=str(hf), files=[], **{"cache": str(tmp_path / "hub"), **params})
+    module: Any = Module(hf=str(hf), **{"files": [], "cache": str(tmp_path / "hub"), **params})
     download = model_snapshot.Download(module)
     download.started()
     file = download.folder / "environment"
@@ -124,3 +126,28 @@ def test_who_may_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "listxattr", lambda path: ["system.posix_acl_access"])
     folder.parent.chmod(0o750)
     assert places.closed_to(folder, "no-such-user") is None
+
+
+def test_what_the_hub_names_is_no_option(tmp_path: Path) -> None:
+    command = started(tmp_path, model="org/chat", files=[{"path": "config.json", "size": 1}])[1]
+    assert command[command.index("--", command.index(str(tmp_path / "hf"))) + 1 :] == ["org/chat", "config.json"]
+
+
+NAMES: dict[str, dict[str, Any]] = {
+    "a file": {"files": [{"path": "../../etc/passwd", "size": 1}]},
+    "an option": {"files": [{"path": "--local-dir=/etc", "size": 1}]},
+    "an absolute path": {"names": ["/etc/passwd"]},
+    "a commit": {"revision": "../../x"},
+    "a model": {"model": "--help"},
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("state", ["observed", "started", "verified", "dropped"])
+def test_names_that_lead_elsewhere_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, state: str
+) -> None:
+    given = {"model": "org/chat", "revision": "abc", "files": [], "cache": str(tmp_path / "hub"), **NAMES[kind]}
+    answer = run(model_snapshot, capsys, state=state, **given)
+    assert "a name that is not taken" in answer["msg"]
+    assert not (tmp_path / "hub").exists()

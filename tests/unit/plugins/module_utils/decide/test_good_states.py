@@ -51,6 +51,16 @@ def test_what_is_no_state(text: str | None) -> None:
     assert good_states.read(text) is None
 
 
+def test_a_state_with_the_unit_of_an_earlier_version_does_not_give_the_folder_away() -> None:
+    old = "[Service]\n{}=vllm{}\nCacheDirectory=vllm/%i\n{}=%S/vllm{}\nStateDirectory=vllm-x\n"
+    texts = {"/unit": old.format("StateDirectory", "", "WorkingDirectory", ""), "/settings": "model: vllm\n"}
+    found = good_states.read(good_states.text({**state(), "files": texts}))
+    assert found is not None
+    now = old.format("StateDirectory", "/work", "WorkingDirectory", "/work")
+    assert found["files"] == {"/unit": now, "/settings": "model: vllm\n"}
+    assert good_states.read(good_states.text(found)) == found
+
+
 def test_the_first_state_has_none_before_it() -> None:
     assert good_states.rotated(None, None, state()) == (state(), None)
 
