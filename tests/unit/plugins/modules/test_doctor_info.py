@@ -90,7 +90,7 @@ def report(
 ) -> tuple[dict[str, Any], str]:
     """Run the action doctor_report over the answers of hosts."""
     lines: list[str] = []
-    monkeypatch.setattr(report_action.display, "display", lines.append)
+    monkeypatch.setattr(report_action.terminal, "show", lines.append)
     made = report_action.ActionModule.__new__(report_action.ActionModule)
     arguments = {"hosts": list(answers), "report": str(tmp_path / "doctor.json")}
     made._task = SimpleNamespace(args=arguments, check_mode=check_mode)

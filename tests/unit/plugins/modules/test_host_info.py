@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.modules import host_info
 
 from tests.unit.plugins.modules.running import run
@@ -135,7 +136,7 @@ def test_packages_that_are_missing(
     path.write_text(f"#!/bin/sh\nprintf '{lines}'\n")
     path.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(host_info.AnsibleModule, "get_bin_path", lambda _self, name: shutil.which(name))
+    monkeypatch.setattr(AnsibleModule, "get_bin_path", lambda _self, name: shutil.which(name))
     names = ["gcc", "cowsay", "python3-venv"]
     assert run(host_info, capsys, packages=names)["missing_packages"] == ["cowsay", "python3-venv"]
     path.unlink()
