@@ -92,15 +92,17 @@ def test_what_the_lab_saw_of_engines_with_graphs(run: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("run", NODE, ids=[run["id"] for run in NODE])
 def test_what_was_deployed_to_a_node_with_an_h200(run: dict[str, Any]) -> None:
-    """By deploy.yml, with vLLM 0.33.0: nothing written but the model, then a shorter context and fewer requests."""
+    """By deploy.yml or `make gpu-lab`, with vLLM 0.33.0, and nothing written but what the record has as fields."""
     host = facts.build_facts(recorded.read_recording(str(CHECKOUT / "tests/unit/fixtures/hosts/h200-vm")), "recorded")
     path = Path(shared(f"model_configs/{run['model'].replace('/', '--')}_config.json"))
     config = model.parse_config(path.read_text(encoding="utf-8"), str(path))
     layout = engines.planned(engines.Wanted(run["model"], config, run["tp"], run["fields"]), host, [0], "0.33.0")
     assert layout["rejected"] is None
-    assert layout["kv_cache_tokens"] == pytest.approx(run["kv_cache_tokens"], rel=0.005)
-    assert layout["max_concurrency"] == pytest.approx(run["max_concurrency"], rel=0.005)
-    assert layout["memory"]["weights_gib"] == pytest.approx(run["model_load_gib"], rel=0.0025)
+    # a dense model to half a percent; experts, MLA, recurrent layers, LoRA and two instances on a GPU to one
+    within, of_weights = (0.005, 0.0025) if run["source"] == "make gpu-node-lab" else (0.01, 0.006)
+    assert layout["kv_cache_tokens"] == pytest.approx(run["kv_cache_tokens"], rel=within)
+    assert layout["max_concurrency"] == pytest.approx(run["max_concurrency"], rel=within)
+    assert layout["memory"]["weights_gib"] == pytest.approx(run["model_load_gib"], rel=of_weights)
 
 
 def test_the_journal_of_a_first_start_says_what_its_record_says() -> None:

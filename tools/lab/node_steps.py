@@ -53,6 +53,8 @@ def steps(model: str) -> dict[str, Step]:
             "port": PORT + 1,
         },
     ]
+    # the GPU is the first one's alone again
+    alone = [*first, {"name": two[1]["name"], "model": model, "state": "absent"}]
     found = [
         Step("plan", "plan", first),
         Step("check", "deploy", first, ("--check",)),
@@ -64,8 +66,8 @@ def steps(model: str) -> dict[str, Step]:
         Step("back", "deploy", first, receipts=True),
         Step("two", "deploy", two, receipts=True),
         Step("doctor-two", "doctor", two, unchanged=True),
-        Step("compiler", "deploy", first, receipts=True, hidden=(TOOLKITS,)),
-        Step("without", "deploy", first, receipts=True, hidden=(TOOLKITS, COMPILER)),
+        Step("compiler", "deploy", alone, receipts=True, hidden=(TOOLKITS,)),
+        Step("without", "deploy", alone, receipts=True, hidden=(TOOLKITS, COMPILER)),
         Step("teardown", "teardown", first, ("-e", "teardown_confirm=true")),
     ]
     return {one.name: one for one in found}

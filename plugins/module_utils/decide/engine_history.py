@@ -111,6 +111,10 @@ HISTORY: Mapping[str, Sequence[tuple[str, Any]]] = {
     # config/model.py, is_prefix_caching_supported (0.33.0: 2239-2290): whether models with recurrent layers cache
     # prefixes when nobody says
     "hybrid_prefix_caching": (("0.7.3", False), ("0.33.0", True)),
+    # kinds of recurrent layers that can keep, with prefix caching, a further state from within a prompt: mamba2 by
+    # layers/mamba/mamba_mixer2.py:1108-1118, gdn by gdn/qwen_gdn_linear_attn.py:691-749. Measured with 0.33.0: 138
+    # blocks for a request of Nemotron-3-Nano, 126 of attention and 3 for each of 4 groups of states
+    "state_checkpoints": (("0.7.3", ()), ("0.32.0", ("mamba2",)), ("0.33.0", ("mamba2", "gdn"))),
     # documentation of the releases: 7.0; CUDA 13 of the wheels from 0.20.0 has no code for GPUs before Turing (release
     # notes of CUDA 13.0, "Deprecated or Dropped Architectures")
     "minimum_compute_capability": (("0.7.3", "7.0"), ("0.20.0", "7.5")),

@@ -65,6 +65,7 @@ class EngineVersion:
     runner_rule: RunnerRule
     logs_tokens_from_concurrency: bool
     hybrid_prefix_caching: bool
+    state_checkpoints: tuple[str, ...]
     minimum_compute_capability: str
     custom_all_reduce_sizes: tuple[int, ...]
     quantizations: frozenset[str]

@@ -108,7 +108,8 @@ class CacheOptions:
     ``spare_block`` says that the engine holds one block back when it checks the length. ``kv_format`` is a format whose
     size depends on that of a head, ``sparse_bytes`` what a token takes in a layer of sparse MLA, where it is not
     ``kv_bytes`` each. ``conv_bytes`` and ``state_bytes`` are of one number of a recurrent layer's two states, None for
-    what the model says. ``speculative_tokens`` are drafted for each step.
+    what the model says. ``speculative_tokens`` are drafted for each step. ``checkpoints`` are the kinds of recurrent
+    layers that keep a state from within a prompt as well where ``align`` holds.
     """
 
     tensor_parallel_size: int = 1
@@ -126,6 +127,7 @@ class CacheOptions:
     conv_bytes: float | None = None
     state_bytes: float | None = None
     speculative_tokens: int = 0
+    checkpoints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,8 @@ def _specs(model: Mapping[str, Any], options: CacheOptions) -> dict[int, list[Sp
             made[key] = kv_compressed.specs(entry, options.block_size)
             continue
         if entry["type"] in RECURRENT:
-            made[key] = [Spec(STATE, block, page or state_bytes(entry, options))]
+            further = int(options.align and entry["type"] in options.checkpoints)
+            made[key] = [Spec(STATE, block, page or state_bytes(entry, options), checkpoints=further)]
             continue
         kind = {"sliding": SLIDING, "chunked": CHUNKED}.get(entry["type"], FULL)
         limit = entry.get("window") or entry.get("chunk") if kind != FULL else None
@@ -363,8 +366,8 @@ def _blocks(group: Group, length: int, options: CacheOptions) -> int:
     """Blocks that one request of ``length`` tokens takes of a group."""
     spec = group.spec
     if spec.kind == STATE:
-        # v1/kv_cache_interface.py:1133-1141
-        return (2 if options.align else 1) + options.speculative_tokens
+        # v1/kv_cache_interface.py:1135-1141
+        return (2 if options.align else 1) + options.speculative_tokens + spec.checkpoints
     if spec.kind == SLIDING and spec.limit:
         held = min(spec.limit - 1 + options.in_flight_tokens, length)
         return math.ceil(held / spec.block_size) + 1

@@ -15,13 +15,15 @@ FULL, SLIDING, CHUNKED, STATE = "full", "sliding", "chunked", "state"
 class Spec:
     """What one layer keeps: a page of ``page`` bytes for each block of ``block_size`` tokens.
 
-    ``limit`` is the window or chunk in tokens. Layers with equal specs may share a group.
+    ``limit`` is the window or chunk in tokens, ``checkpoints`` how many states are kept beside the running ones.
+    Layers with equal specs may share a group.
     """
 
     kind: str
     block_size: int
     page: int
     limit: int | None = None
+    checkpoints: int = 0
 
 
 @dataclass(frozen=True)

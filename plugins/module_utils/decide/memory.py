@@ -70,10 +70,10 @@ class Engine:
     """The settings that change the account, all resolved. ``model_bytes`` and ``kv_bytes`` are bytes of one number.
 
     ``prefix_caching`` is that of models with recurrent layers, which costs them a second state. ``kv_format`` to
-    ``speculative_tokens`` are as in :class:`kv_cache.CacheOptions`. ``offload_gib`` of the weights of each rank lie in
-    the host's memory, ``largest_graph`` is the largest batch that is captured, None for vLLM's own, ``whole_vision``
-    says that each rank has a whole vision tower, ``reserved_gib`` is taken off the KV cache for other things.
-    ``full_graphs`` says that whole steps are captured, and not parts alone.
+    ``speculative_tokens``, and ``checkpoints``, are as in :class:`kv_cache.CacheOptions`. ``offload_gib`` of the
+    weights of each rank lie in the host's memory, ``largest_graph`` is the largest batch that is captured, None for
+    vLLM's own, ``whole_vision`` says that each rank has a whole vision tower, ``reserved_gib`` is taken off the KV
+    cache for other things. ``full_graphs`` says that whole steps are captured, and not parts alone.
     """
 
     version: EngineVersion
@@ -93,6 +93,7 @@ class Engine:
     conv_bytes: float | None = None
     state_bytes: float | None = None
     speculative_tokens: int = 0
+    checkpoints: tuple[str, ...] = ()
     offload_gib: float = 0.0
     largest_graph: int | None = None
     whole_vision: bool = False
@@ -180,6 +181,7 @@ def cache_options(sizes: Sizes, engine: Engine) -> kv_cache.CacheOptions:
         conv_bytes=engine.conv_bytes,
         state_bytes=engine.state_bytes,
         speculative_tokens=engine.speculative_tokens,
+        checkpoints=engine.checkpoints,
     )
 
 

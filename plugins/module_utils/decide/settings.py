@@ -120,6 +120,15 @@ def _sparse_bytes(model: Mapping[str, Any], kv_dtype: str, capability: float, mo
     return kv_cache.SPARSE_FP8_BYTES if kv_dtype in (*FP8, "fp8_ds_mla") else width * model_bytes
 
 
+def _checkpoints(version: engine_versions.EngineVersion, accelerator: str, capability: float) -> tuple[str, ...]:
+    """Kinds of recurrent layers whose kernels keep states from within a prompt on this GPU.
+
+    Those of gdn are FlashInfer's, on Hopper and (for heads of 128) on Blackwell (gdn/qwen_gdn_linear_attn.py:158-164).
+    """
+    fitting = accelerator == "cuda" and capability >= 9.0
+    return tuple(kind for kind in version.state_checkpoints if kind != "gdn" or fitting)
+
+
 def _kv_bytes(kv_dtype: str, model_bytes: float) -> float:
     if kv_dtype == "auto" or kv_cache.has_own_size(kv_dtype):
         return model_bytes
@@ -230,6 +239,7 @@ def resolve(instance: Instance, model: Mapping[str, Any], pool: Pool, accelerato
         conv_bytes=_state_bytes(instance, "mamba_cache_dtype"),
         state_bytes=_state_bytes(instance, "mamba_ssm_cache_dtype"),
         speculative_tokens=drafting.tokens(option(instance, "speculative_config")),
+        checkpoints=_checkpoints(version, accelerator, capability),
         offload_gib=float(option(instance, "cpu_offload_gb", 0.0)),
         largest_graph=_largest_graph(instance),
         whole_vision=option(instance, "mm_encoder_tp_mode") == "data",
