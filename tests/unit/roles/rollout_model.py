@@ -22,7 +22,7 @@ from ansible_collections.gpufleet.vllm.plugins.action import rollout_record as a
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import draining, good_states, rollout, rollout_record
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import InputError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.haproxy import FORCED_DRAIN, RUNNING, Server
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils import rollout_file
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import rollout_file, terminal
 from jinja2.nativetypes import NativeEnvironment
 
 from tests.unit.samples import CHECKOUT
@@ -576,7 +576,7 @@ class Play:
 def installed(patch: Callable[..., None]) -> Callable[[Fleet], Fleet]:
     """Let the action plugin read and write the record of a fleet; ``patch`` is that of pytest's monkeypatch."""
     patch(ActionBase, "run", lambda *_: {})
-    patch(action.terminal, "show", lambda *_: None)
+    patch(terminal, "show", lambda *_: None)
     patch(rollout_file, "now", lambda: "t")
 
     def use(fleet: Fleet) -> Fleet:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpufleet.vllm.plugins.action import rollout_plan as action
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import terminal
 
 CHANGE: dict[str, Any] = {
     "what": "the user or the folders of the service, the files of the model or the token",
@@ -23,7 +24,7 @@ def planned(
     """Run the action for one host, whose instance is in a state; returns its result, and what was shown."""
     lines: list[str] = []
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
-    monkeypatch.setattr(action.terminal, "show", lines.append)
+    monkeypatch.setattr(terminal, "show", lines.append)
     arguments = {name: spec.get("default") for name, spec in action.ARGUMENT_SPEC.items()}
     arguments.update({"hosts": ["a"], "record": str(path / "record.json"), **more})
     monkeypatch.setattr(ActionBase, "validate_argument_spec", lambda *_, **__: (None, arguments))

@@ -10,7 +10,7 @@ import pytest
 from ansible.plugins.action import ActionBase
 from ansible_collections.gpufleet.vllm.plugins.action import rollout_record as action
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import rollout_record
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, rollout_file
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import files, rollout_file, terminal
 
 BOUNDS = {"max_ttft_ratio": 1.5, "min_tokens_ratio": 0.8, "ttft_slack": 0.1}
 GOOD = {"errors": [], "first_token_seconds": 0.1, "tokens_per_second": 50.0}
@@ -29,7 +29,7 @@ def tell(path: Path, host: str, step: str, monkeypatch: pytest.MonkeyPatch, **mo
     """Run the action of a task."""
     made = action.ActionModule.__new__(action.ActionModule)
     monkeypatch.setattr(ActionBase, "run", lambda *_: {})
-    monkeypatch.setattr(action.terminal, "show", lambda *_: None)
+    monkeypatch.setattr(terminal, "show", lambda *_: None)
     arguments = {name: spec.get("default") for name, spec in action.ARGUMENT_SPEC.items()}
     arguments.update({"record": str(path), "step": step, "host": host, **more})
     monkeypatch.setattr(ActionBase, "validate_argument_spec", lambda *_, **__: (None, arguments))

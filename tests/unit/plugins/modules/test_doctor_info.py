@@ -14,6 +14,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import runne
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import gathering, instances
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove.signatures import BY_ID
 from ansible_collections.gpufleet.vllm.plugins.modules import doctor_info, gpu_record
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils import terminal
 
 from tests.unit.plugins.modules.running import run
 from tests.unit.samples import CHECKOUT
@@ -90,7 +91,7 @@ def report(
 ) -> tuple[dict[str, Any], str]:
     """Run the action doctor_report over the answers of hosts."""
     lines: list[str] = []
-    monkeypatch.setattr(report_action.terminal, "show", lines.append)
+    monkeypatch.setattr(terminal, "show", lines.append)
     made = report_action.ActionModule.__new__(report_action.ActionModule)
     arguments = {"hosts": list(answers), "report": str(tmp_path / "doctor.json")}
     made._task = SimpleNamespace(args=arguments, check_mode=check_mode)
