@@ -60,17 +60,21 @@ class Signature:
 
     def search(self, text: str) -> re.Match[str] | None:
         """Look for the patterns in a line, in their order."""
-        for literal, pattern in self.compiled:
-            if literal in text:
-                match = pattern.search(text)
-                if match:
-                    return match
-        return None
+        return _search(self.compiled, text)
 
     @property
     def strength(self) -> int:
         """How much it says: 0 for a cause, 1 for what a rank saw of another, 2 for an end without a cause."""
         return 2 if self.generic else int(self.seen)
+
+
+def _search(patterns: Iterable[tuple[str, re.Pattern[str]]], text: str) -> re.Match[str] | None:
+    for literal, pattern in patterns:
+        if literal in text:
+            match = pattern.search(text)
+            if match:
+                return match
+    return None
 
 
 @dataclass(frozen=True)
@@ -125,15 +129,22 @@ def needed(text: str) -> set[str]:
 
 def found(signature: Signature, lines: Sequence[str]) -> Match | None:
     """Look for one signature."""
-    return _found(signature, list(enumerate(map(loglines.shortened, lines))))
+    numbered = list(enumerate(map(loglines.shortened, lines)))
+    return _found(signature, numbered, _joined(numbered))
 
 
-def _found(signature: Signature, lines: Sequence[tuple[int, str]]) -> Match | None:
+def _joined(lines: Sequence[tuple[int, str]]) -> str:
+    return "\n".join(line for _number, line in lines)
+
+
+def _found(signature: Signature, lines: Sequence[tuple[int, str]], joined: str) -> Match | None:
+    # most logs hold the words of few signatures, and one look at all of a log costs less than one at each line
+    patterns = [(literal, pattern) for literal, pattern in signature.compiled if literal in joined]
     groups: dict[str, str] = {}
     evidence: dict[str, None] = {}
     first = width = last = 0
-    for number, line in lines:
-        match = signature.search(line)
+    for number, line in lines if patterns else ():
+        match = _search(patterns, line)
         if match:
             if not evidence:
                 first, width = number, match.end() - match.start()
@@ -173,12 +184,13 @@ def of_engine(table: Iterable[Signature], lines: Sequence[Line]) -> list[Match]:
         for line in lines
         if line.said and line.can_be_fatal and line.number >= limit and not rootline.FRAME.search(line.said)
     ]
+    of_fatal, of_words = _joined(fatal), _joined(words)
     fails: list[Match] = []
     others: list[Match] = []
     for one in table:
         if one.where != ENGINE:
             continue
-        match = _found(one, fatal if one.severity == FAIL else words)
+        match = _found(one, fatal, of_fatal) if one.severity == FAIL else _found(one, words, of_words)
         if match:
             (fails if one.severity == FAIL else others).append(match)
     told = _unexplained([*fails, *others])
