@@ -41,8 +41,9 @@ def matches(lines: Sequence[str], now: float | None, booted: float | None, since
     need.
     """
     entries = [loglines.entry(line, now, booted) for line in lines]
-    kept = _of_now([(one, line) for one, line in zip(entries, lines) if _counts(one.text)])
-    candidates = [one for one in TABLE if one.where == KERNEL]
+    kept = _of_now([(one, line) for one, line in zip(entries, lines) if one.text and _counts(one.text)])
+    joined = "\n".join(one.text for one, _line in kept)
+    candidates = [one for one in TABLE if one.where == KERNEL and one.of(joined)]
     found = []
     for one in candidates:
         match = _match(one, kept, since)

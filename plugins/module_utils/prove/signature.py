@@ -62,6 +62,13 @@ class Signature:
         """Look for the patterns in a line, in their order."""
         return _search(self.compiled, text)
 
+    def of(self, log: str) -> list[tuple[str, re.Pattern[str]]]:
+        """The patterns that may fit a line of a log.
+
+        Most logs hold the words of few signatures, and one look at all of a log costs less than one at each line.
+        """
+        return [(literal, pattern) for literal, pattern in self.compiled if literal in log]
+
     @property
     def strength(self) -> int:
         """How much it says: 0 for a cause, 1 for what a rank saw of another, 2 for an end without a cause."""
@@ -138,8 +145,7 @@ def _joined(lines: Sequence[tuple[int, str]]) -> str:
 
 
 def _found(signature: Signature, lines: Sequence[tuple[int, str]], joined: str) -> Match | None:
-    # most logs hold the words of few signatures, and one look at all of a log costs less than one at each line
-    patterns = [(literal, pattern) for literal, pattern in signature.compiled if literal in joined]
+    patterns = signature.of(joined)
     groups: dict[str, str] = {}
     evidence: dict[str, None] = {}
     first = width = last = 0
