@@ -255,7 +255,7 @@ class States:
         which = self.module.params["which"]
         states = {name: self.chosen(name, which) for name in self.names}
         faults = [
-            f"{name} cannot be put back to the {which} state: {why}."
+            f"{name} cannot be put back to the {which} state: {self.why_none(name, which) or why}."
             for name, why in ((name, self.problem(state)) for name, state in states.items())
             if why
         ]
@@ -278,6 +278,13 @@ class States:
                 self.systemctl("reset-failed", f"vllm@{name}.service", may_fail=True)
                 self.systemctl("restart", f"vllm@{name}.service")
         return [state["layout"] for state in found.values()]
+
+    def why_none(self, name: str, which: str) -> str:
+        """Say of a state that is damaged what to do."""
+        file = instance_files.state_file(name, which)
+        if file not in instance_files.damaged(name):
+            return ""
+        return f"{file} is damaged; put it back from a backup, or correct the entry and run deploy.yml"
 
     def chosen(self, name: str, which: str) -> dict[str, Any] | None:
         """Return the state that an instance is put back to."""
@@ -349,6 +356,11 @@ def main() -> None:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"{error.filename} cannot be written: {error.strerror}; make room or correct its folder.")
+    for file in [file for name in states.names for file in instance_files.damaged(name)]:
+        module.warn(
+            f"{file} is damaged and counts as missing. The next state that is kept puts it aside as "
+            f"{file.with_suffix('.damaged').name}; remove it, or put it back from a backup."
+        )
     module.exit_json(changed=bool(states.changed), instances=instances, diff=states.diff(), **more)
 
 

@@ -60,6 +60,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import claim, instance_files
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 
@@ -76,8 +77,8 @@ def used() -> set[tuple[str, str]]:
     """Model and commit of each instance that has one, and of the states it can be put back to."""
     found = good_states.commits(instance_files.all_states())
     for file in SETTINGS.glob("*.yaml"):
-        settings = dict(SETTING.findall(file.read_text(encoding="utf-8")))
-        if "revision" in settings:
+        settings = dict(SETTING.findall(text_of(file) or ""))
+        if {"model", "revision"} <= settings.keys():
             found.add((settings["model"], settings["revision"]))
     return found
 

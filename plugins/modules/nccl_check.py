@@ -206,6 +206,8 @@ def _due(name: str, key: str, release: str) -> str | None:
         record = json.loads((RECORDS / f"{name}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return "it was not measured yet"
+    if not isinstance(record, dict):
+        return "its record is damaged"
     if (record.get("key"), record.get("release")) != (key, release):
         return "GPUs, driver, hosts or release have changed since it was measured"
     return "it failed the last time" if record.get("state") == "fail" else None

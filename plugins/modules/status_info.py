@@ -114,6 +114,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 from ansible_collections.gpufleet.vllm.plugins.module_utils.errors import GpufleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import (
@@ -134,7 +135,7 @@ def told(written: dict[str, str], process: dict[str, Any] | None, timeout: int) 
     family = systemd.family(int(process["pid"]))
     release = receipt.release_of_any(text_of(Path(f"/proc/{one}/maps")) or "" for one in family)
     found["release"] = Path(release).name if release else None
-    port = int(written.get("port") or status.DEFAULT_PORT)
+    port = good_states.number(written.get("port"), status.DEFAULT_PORT)
     server = client.Server(client.probe_address(written.get("host", "127.0.0.1")), port, timeout)
     # The other hosts of an engine over several have no server.
     if written.get("headless") == "true":

@@ -35,12 +35,25 @@ def state_file(name: str, which: str) -> Path:
 
 def read_state(name: str, which: str) -> dict[str, Any] | None:
     """Return a state of an instance, or the mark of a change."""
-    return good_states.read(text_of(state_file(name, which)))
+    return _read(which, text_of(state_file(name, which)))
+
+
+def _read(which: str, text: str | None) -> dict[str, Any] | None:
+    return good_states.read_mark(text) if which == CHANGE else good_states.read(text)
+
+
+def damaged(name: str) -> list[Path]:
+    """Return the states and marks of an instance that are there and cannot be read."""
+    files = {which: state_file(name, which) for which in (good_states.GOOD, good_states.PREVIOUS, CHANGE)}
+    texts = {which: text_of(file) for which, file in files.items()}
+    return [files[which] for which, text in texts.items() if text is not None and _read(which, text) is None]
 
 
 def write_state(name: str, which: str, state: dict[str, Any] | None) -> None:
-    """Keep a state, or remove it. Raises OSError."""
+    """Keep a state, or remove it; a damaged one is kept beside it. Raises OSError."""
     file = state_file(name, which)
+    if file in damaged(name):
+        file.replace(file.with_suffix(".damaged"))
     if state is None:
         file.unlink(missing_ok=True)
         return

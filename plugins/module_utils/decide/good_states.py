@@ -25,19 +25,42 @@ DEFAULT_PORT = 8000
 # With these lines of a unit, which earlier versions wrote, systemd gives all of /var/lib/vllm to the service's user.
 WHOLE_FOLDER = re.compile(r"^(StateDirectory=|WorkingDirectory=%S/)vllm$", re.MULTILINE)
 
+# What each value of a state is, as `capture` writes it.
+_TEXT_OR_NONE = (str, type(None))
+SHAPE: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("release", "time"), str),
+    **dict.fromkeys(("digest", "model", "revision", "model_digest"), _TEXT_OR_NONE),
+    **dict.fromkeys(("files", "layout"), dict),
+    "receipt": (dict, type(None)),
+}
+
+
+def read_mark(text: str | None) -> dict[str, Any] | None:
+    """Read the mark of a change; None where it cannot be read or is of another version."""
+    found = _parsed(text)
+    return found if found and "baseline" in found else None
+
 
 def read(text: str | None) -> dict[str, Any] | None:
-    """Read a state; None for one that is not there, cannot be read or is of another version."""
+    """Read a state; None for one that is not there, is damaged or is of another version."""
+    found = _parsed(text)
+    if not found or not all(key in found and isinstance(found[key], kinds) for key, kinds in SHAPE.items()):
+        return None
+    nodes = found["layout"].get("nodes") or []
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) and "host" in node for node in nodes):
+        return None
+    if not all(isinstance(text, str) for text in found["files"].values()):
+        return None
+    found["files"].update({path: with_own_folder(text) for path, text in found["files"].items()})
+    return found
+
+
+def _parsed(text: str | None) -> dict[str, Any] | None:
     try:
         found = json.loads(text or "")
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION:
-        return None
-    files = found.get("files")
-    if isinstance(files, dict):
-        files.update({path: with_own_folder(text) for path, text in files.items() if isinstance(text, str)})
-    return found
+    return found if isinstance(found, dict) and found.get("schema_version") == SCHEMA_VERSION else None
 
 
 def with_own_folder(unit: str) -> str:
@@ -61,6 +84,11 @@ def settings_of(written: str | None) -> dict[str, str]:
     return dict(SETTING.findall(written or ""))
 
 
+def number(text: str | None, otherwise: int) -> int:
+    """Read a whole number of the settings; what is none is as if it were not there."""
+    return int(text) if text and is_whole(text) else otherwise
+
+
 def layout_of(name: str, written: str | None) -> dict[str, Any]:
     """Tell of an instance's settings what the warm-up and the receipt ask for, where its layout is not known."""
     found = settings_of(written)
@@ -71,9 +99,9 @@ def layout_of(name: str, written: str | None) -> dict[str, Any]:
         "model": found.get("model"),
         "revision": found.get("revision"),
         "host": found.get("host", "127.0.0.1"),
-        "port": int(found.get("port") or DEFAULT_PORT),
-        "node_rank": int(found.get("node-rank") or 0),
-        "data_parallel_size": int(found.get("data-parallel-size") or 1),
+        "port": number(found.get("port"), DEFAULT_PORT),
+        "node_rank": number(found.get("node-rank"), 0),
+        "data_parallel_size": number(found.get("data-parallel-size"), 1),
         "serve_args": {"max-model-len": int(length)} if is_whole(length) else {},
     }
 

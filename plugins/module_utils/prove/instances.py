@@ -20,6 +20,7 @@ from typing import Any
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import credentials
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply.files import text_of
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 from ansible_collections.gpufleet.vllm.plugins.module_utils.decide.instance_fields import NAME
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe.listeners import listeners
@@ -186,7 +187,7 @@ def _instance(
     process = systemd.process_of(unit)
     receipt_text = text_of(receipt_files.path(name))
     program = Path(places.program)
-    port = int(written.get("port") or status.DEFAULT_PORT)
+    port = good_states.number(written.get("port"), status.DEFAULT_PORT)
     return {
         "settings": written,
         "has_settings": text is not None,
@@ -279,7 +280,7 @@ def _server(
     key = systemd.environment_of(int(process["pid"])).get(KEY)
     server = client.Server(
         client.probe_address(written.get("host", "127.0.0.1")),
-        int(written.get("port") or status.DEFAULT_PORT),
+        good_states.number(written.get("port"), status.DEFAULT_PORT),
         seconds,
         key,
     )

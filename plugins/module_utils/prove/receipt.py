@@ -24,6 +24,9 @@ MEASURED = ("engine", "process", "actual", "warmup")
 # Parts of the memory account, of the rank with the least room.
 MEMORY = ("weights_gib", "activation_gib", "cuda_graphs_gib", "non_torch_gib", "kv_cache_gib")
 
+# Values that are mappings where they are there.
+PARTS = frozenset(("layout", "predicted", "actual", "checks", "engine", "process", "warmup"))
+
 
 def read(text: str | None) -> dict[str, Any] | None:
     """Read a receipt; None for one that is not there, cannot be read or is of another version."""
@@ -31,7 +34,10 @@ def read(text: str | None) -> dict[str, Any] | None:
         found = json.loads(text or "")
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found.get("schema_version") == SCHEMA_VERSION else None
+    if not isinstance(found, dict) or found.get("schema_version") != SCHEMA_VERSION:
+        return None
+    # a damaged part is as if it had not been written
+    return {key: None if key in PARTS and not isinstance(value, dict) else value for key, value in found.items()}
 
 
 def text(receipt: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import receipt
 
@@ -61,7 +62,7 @@ def instance(
         "state": state(unit, bool(told.get("healthy"))),
         "restarts": unit.get("restarts"),
         "uptime_seconds": int(told["now"] - process["started"]) if process else None,
-        "port": int(written.get("port") or DEFAULT_PORT),
+        "port": good_states.number(written.get("port"), DEFAULT_PORT),
         "release": told.get("release") or (found.get("engine") or {}).get("release"),
         "layout": {key: layout.get(key) for key in (*SIZES, "accelerator", "nodes", "node_rank")} if layout else None,
         "running": told.get("running"),

@@ -196,3 +196,19 @@ def test_the_mark_of_a_change(machine: Machine) -> None:
 
 def test_what_is_no_name(machine: Machine) -> None:
     assert "'../x' is no name of an instance" in machine.call("described", "../x")["msg"]
+
+
+def test_a_damaged_state_is_named_and_put_aside(machine: Machine) -> None:
+    machine.deploy("chat", "one", "0.33.0-cuda")
+    machine.call("kept", "chat")
+    file = instance_files.state_file("chat", "good")
+    file.write_text(file.read_text()[:60])
+    machine.call("begun", "chat")
+    assert machine.call("described", "chat")["instances"]["chat"]["good"] is None
+    refused = machine.call("restored", "chat")
+    assert f"{file} is damaged; put it back from a backup" in refused["msg"]
+    assert not any(one.startswith("restart") for one in machine.told)
+
+    machine.call("kept", "chat")
+    assert machine.call("described", "chat")["instances"]["chat"]["good"]["digest"] == "one"
+    assert len(file.with_suffix(".damaged").read_text()) == 60

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import instance_files
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import driver_surroundings, systemd
 from ansible_collections.gpufleet.vllm.plugins.modules import instance_work
 
@@ -60,7 +61,8 @@ def test_a_layout_is_that_of_what_the_files_say(running: dict[str, str], tmp_pat
     folder = tmp_path / "vllm/good/chat"
     folder.mkdir(parents=True)
     (tmp_path / "vllm/chat.env").write_text("GPUFLEET_DIGEST=one\n")
-    state = {"schema_version": 1, "digest": "one", "layout": {"name": "chat", "port": 8000}}
+    written = "GPUFLEET_DIGEST=one"
+    state = good_states.capture("chat", {}, "", written, "r", None, {"name": "chat", "port": 8000}, None, "now")
     (folder / "good.json").write_text(json.dumps(state))
     assert run(instance_work, capsys, state="begun")["instances"][0]["layout"] == {"name": "chat", "port": 8000}
     (tmp_path / "vllm/chat.env").write_text("GPUFLEET_DIGEST=two\n")

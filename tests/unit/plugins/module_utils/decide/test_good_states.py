@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -112,3 +113,27 @@ def test_the_first_wanted_state_that_is_kept_is_chosen() -> None:
     kept = [{"digest": "new"}, None, {"digest": "old"}]
     assert good_states.chosen(kept, ["gone", "old", "new"]) == {"digest": "old"}
     assert good_states.chosen(kept, ["gone"]) is None
+
+
+WHOLE = good_states.capture("chat", {"/a": "b"}, "model: m", "GPUFLEET_DIGEST=d", "r", None, None, None, "now")
+
+
+@pytest.mark.parametrize("key", [key for key in WHOLE if key not in ("name", "schema_version")])
+@pytest.mark.parametrize("value", [5, [1], "gone"])
+def test_a_state_that_is_damaged_anywhere_counts_as_missing(key: str, value: Any) -> None:
+    found = {**WHOLE, key: value}
+    if value == "gone":
+        del found[key]
+    assert good_states.read(json.dumps(WHOLE)) == WHOLE
+    assert good_states.read(json.dumps(found)) is None
+
+
+@pytest.mark.parametrize("nodes", [[1], [{}], 3])
+def test_a_state_whose_hosts_are_damaged_counts_as_missing(nodes: Any) -> None:
+    assert good_states.read(json.dumps({**WHOLE, "layout": {"nodes": nodes}})) is None
+
+
+@pytest.mark.parametrize("text", ["80a", "", "-1", None])
+def test_a_number_of_damaged_settings_is_as_if_it_were_not_there(text: str | None) -> None:
+    assert good_states.number(text, 8000) == 8000
+    assert good_states.layout_of("chat", f"port: {text}\n")["port"] == 8000

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import instance_files
+from ansible_collections.gpufleet.vllm.plugins.module_utils.decide import good_states
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import receipt, receipt_files
 
 from tests.unit.plugins.module_utils.prove.test_receipt import LAYOUT, MEASURED, PROCESS
@@ -31,7 +32,9 @@ def write(host: Path, **measured: Any) -> None:
     written = receipt.build(LAYOUT, found, receipt_files.checks("chat"), 0.1, "2026-11-24T00:00:00+00:00")
     (host / "receipts").mkdir(exist_ok=True)
     receipt_files.path("chat").write_text(receipt.text(written))
-    instance_files.write_state("chat", "good", {"schema_version": 1, "receipt": json.loads(receipt.text(written))})
+    whole = json.loads(receipt.text(written))
+    good = good_states.capture("chat", {}, "", "", "0.33.0-cuda", None, None, whole, "2026-11-23")
+    instance_files.write_state("chat", "good", good)
 
 
 def stands(layout: dict[str, Any] | None = None, process: dict[str, Any] | None = None) -> bool:
