@@ -225,9 +225,11 @@ def write(writer: Writer, params: dict[str, Any]) -> None:
     for name, text in params["unit_texts"].items():
         writer.text(UNITS / name, text)
     for one in params["files"]:
+        environment = SETTINGS / f"{one['name']}.env"
+        if not writer.check:
+            instance_files.open_up(environment, one["digest"])
         writer.link(links / one["name"], one["release"])
         writer.text(SETTINGS / f"{one['name']}.yaml", one["settings"])
-        writer.text(SETTINGS / f"{one['name']}.env", one["environment"])
         drop_ins = UNITS / f"{unit_of(one['name'])}.d"
         for name, text in one["drop_ins"].items():
             if text is None:
@@ -235,6 +237,8 @@ def write(writer: Writer, params: dict[str, Any]) -> None:
             else:
                 writer.folder(drop_ins)
                 writer.text(drop_ins / name, text)
+        # last, with the digest that says that the others are there
+        writer.text(environment, one["environment"])
 
 
 def keep_earlier(params: dict[str, Any], found: dict[str, dict[str, str]]) -> None:

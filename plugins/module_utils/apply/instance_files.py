@@ -83,10 +83,24 @@ def files_of(name: str) -> dict[str, str]:
     return {path: text for path, text in texts.items() if text is not None}
 
 
+def open_up(environment: Path, digest: str | None) -> None:
+    """Take the digest out of an environment file that is to say another one, before any file of the instance changes.
+
+    Cut off from here on, what lies there is nothing that an instance was started from: it is not kept as a good state,
+    and the next run writes it to its end and restarts. Raises OSError.
+    """
+    old = text_of(environment)
+    if old is not None and good_states.digest_of(old) not in (None, digest):
+        write_atomically(environment, good_states.without_digest(old))
+
+
 def put_back(name: str, files: dict[str, str]) -> list[str]:
     """Write what differs, remove the additions that were not there; return the paths. Raises OSError."""
     changed = []
-    for path, text in sorted(files.items()):
+    environment = SETTINGS / f"{name}.env"
+    open_up(environment, good_states.digest_of(files.get(str(environment))))
+    # the environment comes last, with the digest that says that the others are there
+    for path, text in sorted(files.items(), key=lambda pair: (pair[0] == str(environment), pair)):
         if text_of(Path(path)) != text:
             write_atomically(Path(path), text)
             changed.append(path)

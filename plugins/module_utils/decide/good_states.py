@@ -22,6 +22,8 @@ DIGEST = re.compile(r"^GPUFLEET_DIGEST=(\S+)$", re.MULTILINE)
 # A setting that is one word or number; the role serve writes plain YAML, an option of vllm serve on a line of its own.
 SETTING = re.compile(r"^([a-z0-9-]+): *['\"]?([^'\"\n ](?:[^'\"\n]*[^'\"\n ])?)['\"]? *$", re.MULTILINE)
 DEFAULT_PORT = 8000
+# The files whose texts the digest is of: settings and environment.
+STARTED_FROM = (".yaml", ".env")
 # With these lines of a unit, which earlier versions wrote, systemd gives all of /var/lib/vllm to the service's user.
 WHOLE_FOLDER = re.compile(r"^(StateDirectory=|WorkingDirectory=%S/)vllm$", re.MULTILINE)
 
@@ -77,6 +79,11 @@ def digest_of(environment: str | None) -> str | None:
     """Return the digest in the text of an instance's environment file: what it is to be started from."""
     found = DIGEST.search(environment or "")
     return found[1] if found else None
+
+
+def without_digest(environment: str) -> str:
+    """Return the text of an environment file of an instance whose files are being written."""
+    return DIGEST.sub("GPUFLEET_DIGEST=", environment)
 
 
 def settings_of(written: str | None) -> dict[str, str]:
@@ -144,9 +151,13 @@ def rotated(
     """Return what is good and what was before it, once ``new`` was seen to serve.
 
     One that is started from the same takes the place of what it was; a ``new`` that says the same is not written again.
+    Its settings and environment are then those that were kept: what is written on the host may be half of a change.
     """
     if good is None or good["digest"] == new["digest"]:
         kept = {**new, "receipt": new["receipt"] or (good or {}).get("receipt")}
+        started = {path: text for path, text in (good or {}).get("files", {}).items() if path.endswith(STARTED_FROM)}
+        if good and started:
+            kept = {**kept, "files": {**new["files"], **started}, "model": good["model"], "revision": good["revision"]}
         same = good is not None and {**good, "time": None} == {**json.loads(text(kept)), "time": None}
         return dict(good) if same and good else kept, dict(previous) if previous else None
     return dict(new), dict(good)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.gpufleet.vllm.plugins.module_utils.apply import files, written
 from ansible_collections.gpufleet.vllm.plugins.module_utils.observe import systemd
 from ansible_collections.gpufleet.vllm.plugins.module_utils.prove import client, receipt
 from ansible_collections.gpufleet.vllm.plugins.modules import instances
@@ -119,6 +121,36 @@ def test_a_drop_in_comes_and_goes(host: Host) -> None:
     assert host.run("a")["written"] == [str(path)]
     assert not path.exists()
     assert host.told() == ["daemon-reload"]
+
+
+def test_cut_off_anywhere_the_files_are_no_state_that_was_started_from(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.units(chat=("active", 7, "enabled"))
+    host.run("chat")
+    environment = host.folder / "etc/vllm/chat.env"
+    write = files.write_atomically
+    for cut in range(4):
+        environment.write_text("GPUFLEET_DIGEST=old\n")
+        (host.folder / "etc/vllm/chat.yaml").write_text("a: 0\n")
+        left = [cut]
+
+        def cut_off(path: Path, text: str, mode: int = 0o644, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+            write(path, text, mode)
+
+        monkeypatch.setattr(written, "write_atomically", cut_off)
+        with contextlib.suppress(KeyboardInterrupt):
+            host.run("chat", drop_in="[Service]\n")
+        monkeypatch.setattr(written, "write_atomically", write)
+        settled = (host.folder / "etc/vllm/chat.yaml").read_text() == "a: 1\n"
+        digest = environment.read_text().strip().partition("=")[2]
+        assert digest in ("", "d1")
+        assert settled or digest == ""
+        host.run("chat")
+        assert environment.read_text() == "GPUFLEET_DIGEST=d1\n"
 
 
 def test_a_unit_that_does_not_start_is_said(host: Host) -> None:

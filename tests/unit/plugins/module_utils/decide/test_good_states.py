@@ -137,3 +137,12 @@ def test_a_state_whose_hosts_are_damaged_counts_as_missing(nodes: Any) -> None:
 def test_a_number_of_damaged_settings_is_as_if_it_were_not_there(text: str | None) -> None:
     assert good_states.number(text, 8000) == 8000
     assert good_states.layout_of("chat", f"port: {text}\n")["port"] == 8000
+
+
+def test_half_of_a_change_does_not_become_a_good_state() -> None:
+    path = "/etc/vllm/chat.yaml"
+    good = state(files={path: "a: 1\n", "/units/x.conf": "old"})
+    new = {**good, "files": {path: "a: 2\n", "/units/x.conf": "new"}, "time": "later", "model": "other"}
+    kept, previous = good_states.rotated(good, None, new)
+    assert kept["files"] == {path: "a: 1\n", "/units/x.conf": "new"}
+    assert (kept["model"], previous) == (good["model"], None)
